@@ -1,0 +1,10 @@
+#include "base/log.h"
+
+namespace adrank {
+
+void InitLogging(const char* program) {
+  FLAGS_logtostderr = true;
+  google::InitGoogleLogging(program);
+}
+
+}  // namespace adrank

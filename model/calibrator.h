@@ -1,0 +1,33 @@
+// Raw logit -> calibrated probability.
+#ifndef ADRANK_MODEL_CALIBRATOR_H_
+#define ADRANK_MODEL_CALIBRATOR_H_
+
+#include "absl/status/statusor.h"
+#include "proto/model_manifest.pb.h"
+
+namespace adrank {
+
+// Compiled v1::Calibrator: down-sampling correction (He et al. 2014:
+// q = p / (p + (1 - p) / w), i.e. logit += ln w), Platt, isotonic. Monotone
+// non-decreasing: calibration never reorders ads. Immutable and thread-safe.
+class Calibrator {
+ public:
+  // InvalidArgument, naming the stage, when a parameter is out of its range.
+  static absl::StatusOr<Calibrator> Create(const v1::Calibrator& proto);
+  // The identity: sigmoid of the logit.
+  Calibrator() = default;
+
+  // In [0, 1]; NaN for a NaN logit. The same bits on every machine of one
+  // architecture.
+  float Probability(float logit) const;
+
+ private:
+  double offset_ = 0;  // ln of the negative keep rate
+  double slope_ = 1;
+  double intercept_ = 0;
+  std::vector<double> x_, y_;  // isotonic knots; empty: none
+};
+
+}  // namespace adrank
+
+#endif  // ADRANK_MODEL_CALIBRATOR_H_

@@ -1,0 +1,119 @@
+// The RocksDB log of what was served and what happened to it: ordered,
+// idempotent, durable as configured. Nothing outside storage/ knows RocksDB.
+//
+// Column families and keys (all integers big-endian, so that byte order is time
+// order):
+//   decisions:  key   := id                      (DecisionId, 12 bytes)
+//               value := u8 ads, serialised v1::Decision without decision_id
+//   events:     key   := id u8(position) u8(type)
+//               value := be64(time_ms) be64(receive_ms) be32(duplicates)
+//   snapshots:  key   := hash (16 bytes)         Hash128 of the value
+//               value := serialised v1::AdSnapshot
+// Because decisions and events are sorted by the same id, their join is a merge
+// of two iterators.
+#ifndef ADRANK_STORAGE_EVENT_LOG_H_
+#define ADRANK_STORAGE_EVENT_LOG_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "base/clock.h"
+#include "proto/common.pb.h"
+#include "proto/events.pb.h"
+#include "proto/storage_config.pb.h"
+#include "storage/decision_id.h"
+
+namespace rocksdb {
+class Env;
+}
+
+namespace adrank {
+
+// The 16 bytes that name a snapshot, and the bytes they name.
+struct EncodedAd {
+  std::string hash;
+  std::string bytes;
+};
+// Deterministic serialisation of the snapshot and its hash.
+EncodedAd EncodeAd(const v1::AdSnapshot& ad);
+
+// Many records written as one: what an import or the simulator appends.
+struct LogBatch {
+  struct DecisionRecord {
+    DecisionId id;
+    v1::Decision decision;
+  };
+  std::vector<DecisionRecord> decisions;
+  std::vector<EncodedAd> ads;  // that the decisions refer to
+  std::vector<v1::Event> events;
+};
+
+struct EventLogStats {
+  uint64_t decisions = 0;
+  uint64_t events = 0;            // stored, first reports only
+  uint64_t duplicate_events = 0;  // repeated reports since the log was made
+  uint64_t unknown_decisions = 0;
+  uint64_t dropped_decisions = 0;  // queue was full
+  uint64_t snapshots = 0;
+  uint64_t commits = 0;
+  uint64_t pending = 0;
+  uint64_t disk_bytes = 0;
+};
+
+// Thread-safe. One process at a time may have a log open for writing; the error
+// for a second one says so.
+class EventLog {
+ public:
+  // Creates the log when there is none. FailedPrecondition when it is locked by
+  // another process, DataLoss when it is damaged. `env` is null for the machine's
+  // file system.
+  static absl::StatusOr<std::unique_ptr<EventLog>> Open(
+      const v1::StorageConfig& config, const Clock* clock,
+      rocksdb::Env* env = nullptr);
+  // Commits what is pending.
+  virtual ~EventLog() = default;
+
+  // Queues a decision and returns at once; false (and a counter) when the queue
+  // is full. `ads` are the snapshots that decision.ads() refer to; those known
+  // already are not written again.
+  virtual bool AppendDecision(
+      const DecisionId& id, v1::Decision decision,
+      std::vector<std::shared_ptr<const EncodedAd>> ads) = 0;
+
+  // Queues events; `done` gets one result per event, in order, once they are as
+  // durable as configured. Called on the log's own thread (or, when the queue is
+  // full or the log is closing, on the caller's with UNAVAILABLE).
+  virtual void AppendEvents(
+      std::vector<v1::Event> events,
+      std::function<void(std::vector<v1::EventResult>)> done) = 0;
+  // The same, waiting.
+  std::vector<v1::EventResult> AppendEventsAndWait(
+      std::vector<v1::Event> events);
+
+  // Writes the batch atomically and waits. Idempotent: writing it again changes
+  // nothing but duplicate counters. For loading, in time order where possible.
+  virtual absl::Status Write(const LogBatch& batch) = 0;
+
+  // Returns when everything appended before is durable.
+  virtual absl::Status Flush() = 0;
+
+  // Drops decisions and events older than the configured retention (as of the
+  // clock) and frees their space; snapshots that nothing refers to go too.
+  virtual absl::Status ApplyRetention() = 0;
+
+  // NotFound when there is none.
+  virtual absl::StatusOr<v1::Decision> GetDecision(const DecisionId& id) = 0;
+
+  virtual EventLogStats Stats() = 0;
+};
+
+}  // namespace adrank
+
+#endif  // ADRANK_STORAGE_EVENT_LOG_H_
