@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Builds and runs one benchmark: bench/run.sh NAME [arguments...]
+# Each line of output is a JSON object (see bench/README.md).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [ $# -eq 0 ] || [ "$1" = --help ]; then
+  echo "usage: bench/run.sh NAME [arguments...]; names:"
+  for f in bench/*_bench.cc; do
+    name=${f#bench/}
+    echo "  ${name%_bench.cc}"
+  done
+  exit 2
+fi
+name=$1
+shift
+if [ ! -f "bench/${name}_bench.cc" ]; then
+  echo "bench/run.sh: no benchmark \"$name\"" >&2
+  exit 2
+fi
+bash deploy/install_deps.sh
+configure=$(cmake --preset release 2>&1) || { echo "$configure" >&2; exit 1; }
+cmake --build --preset release --target "bench_$name" >&2
+exec "build/bin/bench_$name" "$@"
