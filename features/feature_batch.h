@@ -8,10 +8,10 @@
 
 namespace adrank {
 
-// CSR. Entry e of row r: offsets[r] <= e < offsets[r + 1]. Within a row, entries
-// are in the order of the spec's fields (then crosses), and within a field in the
-// order of the message's values; sums over a row run in this order, so that a
-// logit has one value.
+// CSR. Entry e of row r: offsets[r] <= e < offsets[r + 1]. Within a row,
+// entries are in the order of the spec's fields (then crosses), and within a
+// field in the order of the message's values; sums over a row run in this
+// order, so that a logit has one value.
 struct FeatureBatch {
   // Feature ids: Hash64 of field and value; never 0.
   std::vector<uint64_t> ids;
@@ -42,14 +42,14 @@ struct FeatureBatch {
 };
 
 // Features of one request and its candidates, in the parts that are shared
-// differently: the full row of candidate i is context row 0, then ads row i, then
-// crosses row i.
+// differently: the full row of candidate i is context row 0, then ads row i,
+// then crosses row i.
 struct RequestFeatures {
   // One row: fields (and crosses of fields) of context, query, user, time,
   // placement.
   FeatureBatch context;
-  // One row a candidate: fields and crosses of the ad alone. May come precomputed
-  // with the catalogue.
+  // One row a candidate: fields and crosses of the ad alone. May come
+  // precomputed with the catalogue.
   FeatureBatch ads;
   // One row a candidate: crosses of both sides, and `position` fields.
   FeatureBatch crosses;

@@ -26,12 +26,12 @@ inline constexpr uint32_t kServingPosition = 1;
 // numeric kind) is an absent feature, never a fake id.
 class FeatureExtractor {
  public:
-  // InvalidArgument, naming the field, for: an empty or repeated name, an unknown
-  // source or time zone, a kind that does not suit its source, boundaries that do
-  // not increase, a QUANTILE_BIN without boundaries unless
+  // InvalidArgument, naming the field, for: an empty or repeated name, an
+  // unknown source or time zone, a kind that does not suit its source,
+  // boundaries that do not increase, a QUANTILE_BIN without boundaries unless
   // `allow_unlearnt_bins` (its features are then absent), a cross of an unknown
-  // field, of fewer than two or more than three fields, of numeric-valued kinds,
-  // or of itself through other crosses.
+  // field, of fewer than two or more than three fields, of numeric-valued
+  // kinds, or of itself through other crosses.
   static absl::StatusOr<std::unique_ptr<const FeatureExtractor>> Create(
       const v1::FeatureSpec& spec, bool allow_unlearnt_bins = false);
   ~FeatureExtractor();
@@ -47,8 +47,8 @@ class FeatureExtractor {
   void ExtractAd(const v1::AdSnapshot& ad, FeatureBatch* out) const;
   // `position` is 1-based in the placement; kServingPosition when serving.
   void ExtractCrosses(const FeatureBatch& contexts, size_t context_row,
-                      const FeatureBatch& ads, size_t ad_row,
-                      uint32_t position, FeatureBatch* out) const;
+                      const FeatureBatch& ads, size_t ad_row, uint32_t position,
+                      FeatureBatch* out) const;
 
   // Clears *out and extracts all three parts. `positions` is empty (every
   // candidate at kServingPosition) or has one per ad.
@@ -58,12 +58,13 @@ class FeatureExtractor {
                RequestFeatures* out) const;
 
   // 64-bit fingerprint of candidate `i`'s full row: field, id and value bits in
-  // order. Equal at serving and training or the two have drifted apart. Never 0.
+  // order. Equal at serving and training or the two have drifted apart. Never
+  // 0.
   static uint64_t Fingerprint(const RequestFeatures& features, size_t i);
 
   // What each entry of candidate `i`'s full row says, for people:
-  // "city=Berlin", "price:bin=7", "city x category=Berlin x shoes". In the order
-  // of the full row of Extract() of the same arguments. Slow.
+  // "city=Berlin", "price:bin=7", "city x category=Berlin x shoes". In the
+  // order of the full row of Extract() of the same arguments. Slow.
   std::vector<std::string> Describe(const v1::Context& context,
                                     absl::string_view placement,
                                     const v1::AdSnapshot& ad,
