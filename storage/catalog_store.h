@@ -46,8 +46,8 @@ class CatalogStore {
   virtual ~CatalogStore() = default;
 
   // Applies in order, as one version; later operations see earlier ones. An
-  // entity must refer to an existing parent, a removed one must have no children.
-  // The status is not OK only when the store itself failed.
+  // entity must refer to an existing parent, a removed one must have no
+  // children. The status is not OK only when the store itself failed.
   virtual absl::StatusOr<ApplyResult> Apply(
       absl::Span<const v1::CatalogOperation> operations,
       const ApplyOptions& options) = 0;

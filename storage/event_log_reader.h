@@ -30,14 +30,15 @@ struct JoinedEvent {
 // One decision id with everything reported of it.
 struct JoinedRecord {
   DecisionId id;
-  // Empty when only events carry this id (orphans).
+  // Serialised v1::Decision without its id. data() is null when only events
+  // carry this id (orphans).
   absl::string_view decision;
   uint32_t ads = 0;
   // Sorted by position, then type.
   absl::Span<const JoinedEvent> events;
 
-  bool has_decision() const { return !decision.empty(); }
-  // Parses `decision` and fills in the decision_id. False: damaged.
+  bool has_decision() const { return decision.data() != nullptr; }
+  // Parses `decision` and fills in the decision_id. False: damaged, or none.
   bool Parse(v1::Decision* out) const;
 };
 
@@ -56,8 +57,8 @@ class JoinCursor {
 // Thread-safe. Sees the log as it was when opened.
 class EventLogReader {
  public:
-  // Works beside a live writer (RocksDB secondary instance; its scratch files go
-  // to a temporary directory). NotFound when there is no log.
+  // Works beside a live writer (RocksDB secondary instance; its scratch files
+  // go to a temporary directory). NotFound when there is no log.
   static absl::StatusOr<std::unique_ptr<EventLogReader>> Open(
       const std::string& data_dir);
   virtual ~EventLogReader() = default;
