@@ -1,0 +1,221 @@
+// The trigger's immutable snapshot of the catalogue: which ads may answer a
+// request.
+#ifndef ADRANK_SERVER_TRIGGER_AD_INDEX_H_
+#define ADRANK_SERVER_TRIGGER_AD_INDEX_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "google/protobuf/repeated_field.h"
+#include "proto/catalog.pb.h"
+#include "proto/common.pb.h"
+#include "server/trigger/keyword_set.h"
+#include "server/trigger/targeting.h"
+#include "storage/event_log.h"
+
+namespace adrank {
+
+// An ad of the catalogue with what it inherits.
+struct IndexedAd {
+  v1::AdSnapshot snapshot;
+  // What the log stores of it; computed once, shared by all decisions.
+  std::shared_ptr<const EncodedAd> encoded;
+  std::string landing_url;
+  int64_t bid_micros = 0;  // the ad group's
+  uint32_t group = 0;      // AdIndex's own number
+};
+
+// Why an ad that matched is not a candidate.
+enum class Veto : uint8_t {
+  kStatus,    // the ad or a parent is paused
+  kSchedule,  // outside [start_time, end_time) of the campaign
+  kBlocked,   // the request blocks the advertiser
+  kNegativeKeyword,
+};
+inline constexpr size_t kVetoes = 4;
+// "status", "schedule", "blocked", "negative_keyword": labels of metrics.
+absl::string_view VetoName(Veto veto);
+
+// An ad that matched and was not vetoed.
+struct AdMatch {
+  static constexpr uint32_t kNoKeyword = 0xffffffffu;
+  uint32_t ad = 0;  // AdIndex::ad()
+  v1::MatchType match_type = v1::MATCH_TYPE_TARGETING;
+  uint32_t keyword = kNoKeyword;  // AdIndex::keyword()
+  int64_t bid_micros = 0;         // the keyword's, else the ad group's
+};
+
+struct RetrieveRequest {
+  // time_ms is the moment asked about (not 0).
+  const v1::Context* context = nullptr;
+  // Null: none.
+  const google::protobuf::RepeatedPtrField<std::string>* blocked_advertisers =
+      nullptr;
+};
+
+struct Retrieval {
+  // Best first: bid descending, then ad id ascending.
+  std::vector<AdMatch> matches;
+  // Ads whose targeting and keywords match; of them vetoed. An ad that several
+  // vetoes hit is counted once, under the first in the enum's order.
+  uint32_t matched = 0;
+  uint32_t filtered = 0;
+  uint32_t filtered_by[kVetoes] = {};
+  // More matched than `limit`; matches has the best.
+  bool truncated = false;
+  // Why matches is empty; UNSPECIFIED when it is not.
+  v1::NoAdReason reason = v1::NO_AD_REASON_UNSPECIFIED;
+};
+
+// Per-request storage that is used again; one a thread.
+struct RetrieveScratch {
+  ResolvedContext context;
+  ResolvedQuery query;
+  std::vector<uint8_t> blocked;  // [advertisers]
+};
+
+struct AdIndexStats {
+  uint64_t advertisers = 0;
+  uint64_t campaigns = 0;
+  uint64_t ad_groups = 0;
+  uint64_t ads = 0;
+  // They and all their parents are enabled (schedules aside).
+  uint64_t servable_ads = 0;
+};
+
+// An ad answers a request when the targeting of its campaign and of its ad
+// group is true and, if the ad group has positive keywords, one of them matches
+// the query; unless it is vetoed: by a negative keyword of the ad group (of its
+// own match type) or of the campaign (as BROAD), by the status of the ad or a
+// parent, by the campaign's schedule, by the request's blocked advertisers. Of
+// several keywords that match, the reported one is the first by (EXACT, PHRASE,
+// BROAD), then the highest bid, then the catalogue's order.
+//
+// Now a scan over ad groups (targeting, keywords and vetoes are evaluated once
+// a group, targeting once per distinct expression); the interface is the one an
+// index would have. Immutable and thread-safe.
+class AdIndex {
+ public:
+  // InvalidArgument, naming the entity, for a repeated id, an unknown parent,
+  // an expression over its limits, or an ad group whose bid is not positive.
+  static absl::StatusOr<std::shared_ptr<const AdIndex>> Build(
+      const v1::Catalog& catalog, int64_t version);
+  // Of no ads, version 0.
+  static std::shared_ptr<const AdIndex> Empty();
+
+  int64_t version() const { return version_; }
+  const AdIndexStats& stats() const { return stats_; }
+
+  // Ads are numbered 0.. in the order of their ids.
+  size_t size() const { return ads_.size(); }
+  const IndexedAd& ad(uint32_t i) const { return ads_[i]; }
+  // As written in the catalogue; empty for kNoKeyword.
+  absl::string_view keyword(uint32_t i) const;
+  std::optional<uint32_t> Find(absl::string_view ad_id) const;
+
+  // Up to `limit` matches. Clears *out first.
+  void Retrieve(const RetrieveRequest& request, size_t limit,
+                RetrieveScratch* scratch, Retrieval* out) const;
+
+  // The first of status, schedule, blocked that vetoes an ad which the caller
+  // named (its targeting and keywords are not asked).
+  std::optional<Veto> VetoOfNamed(uint32_t ad,
+                                  const RetrieveRequest& request) const;
+
+  // Why Retrieve would not return the ad, as a sentence that names the entity
+  // and the condition; empty when it would (limit aside). Order: status,
+  // schedule, blocked, campaign targeting, ad group targeting, keywords,
+  // negatives. Slow. Examples:
+  //   ad "a1" is not in the catalogue
+  //   campaign "c1" is paused
+  //   campaign "c1" ended 2026-01-01T00:00:00Z
+  //   not matched: targeting in_set(country) of ad_group "g1"
+  //   not matched: no keyword of ad_group "g1" matches the query "shoes"
+  //   negative keyword "free" of campaign "c1"
+  std::string WhyNot(absl::string_view ad_id,
+                     const RetrieveRequest& request) const;
+  // The part of WhyNot that VetoOfNamed is about; empty when there is none.
+  std::string WhyNotNamed(uint32_t ad, const RetrieveRequest& request) const;
+
+ private:
+  struct CampaignEntry {
+    std::string id;
+    uint32_t advertiser = 0;
+    bool enabled = true;  // with its advertiser
+    bool own_enabled = true;
+    int64_t start_ms = 0, end_ms = 0;
+    uint32_t targeting = TargetingSet::kAlways;
+    uint32_t negatives_begin = 0, negatives_end = 0;  // into negatives_
+  };
+  struct PositiveKeyword {
+    uint32_t tokens;  // KeywordSet's number
+    uint32_t text;    // keyword()
+    v1::MatchType type;
+    int64_t bid_micros;
+  };
+  struct NegativeKeyword {
+    uint32_t tokens;
+    uint32_t text;
+    v1::MatchType type;
+  };
+  struct GroupEntry {
+    std::string id;
+    uint32_t campaign = 0;
+    bool enabled = true;
+    int64_t bid_micros = 0;
+    uint32_t targeting = TargetingSet::kAlways;
+    // Sorted so that the first match is the one to report.
+    uint32_t positives_begin = 0, positives_end = 0;
+    uint32_t negatives_begin = 0, negatives_end = 0;
+    // Ads that are not paused themselves, ascending, into group_ads_.
+    uint32_t ads_begin = 0, ads_end = 0;
+    uint32_t paused_ads = 0;
+  };
+  struct AdvertiserEntry {
+    std::string id;
+    bool enabled = true;
+  };
+  class Builder;
+
+  AdIndex() = default;
+  bool MatchGroup(const GroupEntry& group, RetrieveScratch* scratch,
+                  AdMatch* match) const;
+  const NegativeKeyword* FindNegative(const GroupEntry& group,
+                                      const ResolvedQuery& query,
+                                      bool* of_campaign) const;
+  std::optional<Veto> VetoGroup(const GroupEntry& group, int64_t time_ms,
+                                const RetrieveScratch& scratch) const;
+  void AddGroup(const GroupEntry& group, const AdMatch& match, int64_t time_ms,
+                const RetrieveScratch& scratch, Retrieval* out) const;
+  void ResolveBlocked(const RetrieveRequest& request,
+                      std::vector<uint8_t>* blocked) const;
+  std::string WhyStatus(const IndexedAd& ad) const;
+
+  int64_t version_ = 0;
+  AdIndexStats stats_;
+  std::vector<AdvertiserEntry> advertisers_;
+  std::vector<CampaignEntry> campaigns_;
+  std::vector<GroupEntry> groups_;
+  std::vector<IndexedAd> ads_;
+  std::vector<uint8_t> ad_enabled_;  // [ads]
+  std::vector<uint32_t> group_ads_;
+  std::vector<PositiveKeyword> positives_;
+  std::vector<NegativeKeyword> negatives_;
+  std::vector<std::string> keyword_texts_;
+  TargetingSet targeting_;
+  KeywordSet keywords_;
+  absl::flat_hash_map<std::string, uint32_t> by_id_;
+  absl::flat_hash_map<std::string, uint32_t> advertiser_by_id_;
+};
+
+}  // namespace adrank
+
+#endif  // ADRANK_SERVER_TRIGGER_AD_INDEX_H_
