@@ -36,9 +36,9 @@ MATCHER_P2(StatusIs, code, message, "") {
 
 #define EXPECT_OK(expr) EXPECT_THAT(expr, ::adrank::testing::IsOk())
 #define ASSERT_OK(expr) ASSERT_THAT(expr, ::adrank::testing::IsOk())
-#define ASSERT_OK_AND_ASSIGN(lhs, expr)                                   \
-  ADRANK_ASSERT_OK_AND_ASSIGN(                                            \
-      ADRANK_MACRO_CONCAT(adrank_test_or_, __LINE__), lhs, expr)
+#define ASSERT_OK_AND_ASSIGN(lhs, expr)                                       \
+  ADRANK_ASSERT_OK_AND_ASSIGN(ADRANK_MACRO_CONCAT(adrank_test_or_, __LINE__), \
+                              lhs, expr)
 #define ADRANK_ASSERT_OK_AND_ASSIGN(tmp, lhs, expr) \
   auto tmp = (expr);                                \
   ASSERT_OK(tmp);                                   \
