@@ -48,13 +48,13 @@ enum class WordClass : uint8_t {
   kLetter,
   kDigit,
   kUnderscore,  // ExtendNumLet
-  kMidLetter,   // :
   kMidNumber,   // , ;
   kMidEither,   // . '
 };
 
 WordClass ClassOf(char c) {
-  if (c >= 'a' && c <= 'z') return WordClass::kLetter;
+  // ICU 72 counts @ among the letters, which keeps addresses whole.
+  if ((c >= 'a' && c <= 'z') || c == '@') return WordClass::kLetter;
   if (c >= '0' && c <= '9') return WordClass::kDigit;
   switch (c) {
     case '_':
@@ -70,6 +70,11 @@ WordClass ClassOf(char c) {
   }
 }
 
+// For ICU, a few @ or underscores alone are a word too.
+bool SaysSomething(absl::string_view word) {
+  return word.find_first_not_of("@_") != absl::string_view::npos;
+}
+
 bool IsWordClass(WordClass c) {
   return c == WordClass::kLetter || c == WordClass::kDigit ||
          c == WordClass::kUnderscore;
@@ -79,7 +84,7 @@ bool IsWordClass(WordClass c) {
 bool Joins(WordClass before, WordClass mid, WordClass after) {
   if (before != after) return false;
   if (before == WordClass::kLetter) {
-    return mid == WordClass::kMidLetter || mid == WordClass::kMidEither;
+    return mid == WordClass::kMidEither;
   }
   return before == WordClass::kDigit &&
          (mid == WordClass::kMidNumber || mid == WordClass::kMidEither);
@@ -110,8 +115,7 @@ void TokenizeAscii(absl::string_view text,
     }
     const size_t end = EndOfAsciiWord(text, i);
     const absl::string_view word = text.substr(i, end - i);
-    // ICU calls a lone underscore no word.
-    if (word != "_") tokens->push_back(word);
+    if (SaysSomething(word)) tokens->push_back(word);
     i = end;
   }
 }
@@ -248,9 +252,9 @@ void TokenizeUnicode(absl::string_view text,
   int32_t begin = breaks.first();
   for (int32_t end = breaks.next(); end != icu::BreakIterator::DONE;
        begin = end, end = breaks.next()) {
-    if (breaks.getRuleStatus() >= UBRK_WORD_NONE_LIMIT) {
-      tokens->push_back(text.substr(begin, end - begin));
-    }
+    if (breaks.getRuleStatus() < UBRK_WORD_NONE_LIMIT) continue;
+    const absl::string_view word = text.substr(begin, end - begin);
+    if (SaysSomething(word)) tokens->push_back(word);
   }
   utext_close(&utext);
 }

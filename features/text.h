@@ -41,7 +41,7 @@ std::string NormalizeText(absl::string_view text);
 // Punctuation, symbols and spaces are no words. Thread-safe.
 //
 //   "Wi-Fi router, 2.4GHz" -> wi | fi | router | 2.4ghz
-//   "買新手機" -> 買 | 新手 | 機 (as the dictionary has it)
+//   "買新手機" -> 買 | 新 | 手機
 std::vector<std::string> Tokenize(absl::string_view text);
 
 // Tokenize into storage that is used again: *tokens are views into *normalized,
