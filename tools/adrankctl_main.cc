@@ -1,0 +1,56 @@
+// adrankctl: what people do to a running server, and the import of foreign
+// logs.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "base/log.h"
+#include "tools/client.h"
+#include "tools/commands/commands.h"
+
+namespace {
+
+constexpr char kAbout[] =
+    "Talks to adrank-server, and imports foreign logs.\n"
+    "Exit codes: 0 done, 1 failed, 2 bad usage or input.";
+
+int ExitCode(const absl::Status& status) {
+  if (status.ok()) return 0;
+  return status.code() == absl::StatusCode::kInvalidArgument ? 2 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  adrank::InitLogging(argv[0]);
+  adrank::ClientOptions options;
+  absl::Status result;
+  CLI::App app(kAbout, "adrankctl");
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.add_option("--server", options.server, "ranking port, host:port")
+      ->capture_default_str();
+  app.add_option("--admin", options.admin,
+                 "admin port (models, catalogue changes), host:port")
+      ->capture_default_str();
+  app.add_flag("--json", options.json, "print answers as JSON");
+  app.add_option("--timeout-ms", options.timeout_ms, "longest wait for a call")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  const adrank::CommandLine line = {&app, &options, &result};
+  adrank::AddImportCommand(line);
+  adrank::AddCatalogCommand(line);
+  adrank::AddRankCommands(line);
+  adrank::AddEventsCommand(line);
+  adrank::AddModelsCommand(line);
+  adrank::AddStatusCommand(line);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  if (!result.ok()) {
+    std::fprintf(stderr, "adrankctl: %s\n",
+                 std::string(result.message()).c_str());
+  }
+  return ExitCode(result);
+}

@@ -1,0 +1,33 @@
+// The verbs of adrankctl. Each Add... declares one verb with its options on the
+// command line and, when the verb is given, does its work.
+#ifndef ADRANK_TOOLS_COMMANDS_COMMANDS_H_
+#define ADRANK_TOOLS_COMMANDS_COMMANDS_H_
+
+#include "absl/status/status.h"
+#include "tools/client.h"
+
+namespace CLI {
+class App;
+}
+
+namespace adrank {
+
+// `options` is filled in by the parser before a verb runs; `*result` is what
+// the verb returned. InvalidArgument becomes exit code 2, other errors 1.
+struct CommandLine {
+  CLI::App* app;
+  const ClientOptions* options;
+  absl::Status* result;
+};
+
+void AddImportCommand(const CommandLine& line);
+void AddCatalogCommand(const CommandLine& line);
+// rank, predict and explain
+void AddRankCommands(const CommandLine& line);
+void AddEventsCommand(const CommandLine& line);
+void AddModelsCommand(const CommandLine& line);
+void AddStatusCommand(const CommandLine& line);
+
+}  // namespace adrank
+
+#endif  // ADRANK_TOOLS_COMMANDS_COMMANDS_H_
