@@ -10,7 +10,8 @@
 
 namespace adrank {
 
-// Row of the model's tables that a feature uses; kNoRow: it contributes nothing.
+// Row of the model's tables that a feature uses; kNoRow: it contributes
+// nothing.
 inline constexpr uint32_t kNoRow = 0xffffffffu;
 
 // RequestFeatures after the vocabulary: rows[e] replaces ids[e].
