@@ -18,6 +18,8 @@
 
 namespace adrank {
 
+struct CompiledSpec;
+
 // The position that serving assumes: "clicked, if shown first".
 inline constexpr uint32_t kServingPosition = 1;
 
@@ -71,9 +73,8 @@ class FeatureExtractor {
                                     uint32_t position) const;
 
  private:
-  struct Compiled;
-  explicit FeatureExtractor(std::unique_ptr<const Compiled> compiled);
-  std::unique_ptr<const Compiled> compiled_;
+  explicit FeatureExtractor(std::unique_ptr<const CompiledSpec> compiled);
+  std::unique_ptr<const CompiledSpec> compiled_;
 };
 
 }  // namespace adrank
