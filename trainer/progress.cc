@@ -1,0 +1,87 @@
+#include "trainer/progress.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace adrank {
+namespace {
+
+// 2^-22: weights add up to 2^41, their rounding is 1e-7 of an example.
+constexpr double kUnit = 0x1.0p-22;
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+int64_t Fixed(double x) { return std::llrint(x * (1 / kUnit)); }
+
+double Entropy(double rate) {
+  return -rate * std::log(rate) - (1 - rate) * std::log1p(-rate);
+}
+
+}  // namespace
+
+ProgressMeter::ProgressMeter() : bins_(2 * kBins, 0) {}
+
+void ProgressMeter::Add(double logit, double p, bool label, float weight) {
+  const double observed = std::max(label ? p : 1 - p, 1e-15);
+  const int64_t fixed_weight = Fixed(weight);
+  loss_ += Fixed(-std::log(observed) * weight);
+  pctr_ += Fixed(p * weight);
+  weight_ += fixed_weight;
+  ++examples_;
+  if (label) {
+    ++clicks_;
+    click_weight_ += fixed_weight;
+  }
+  const double place = (logit + 16) * (kBins / 32);
+  const int bin = static_cast<int>(std::min(std::max(place, 0.0), kBins - 1.0));
+  bins_[(label ? kBins : 0) + bin] += fixed_weight;
+}
+
+void ProgressMeter::Merge(const ProgressMeter& other) {
+  examples_ += other.examples_;
+  clicks_ += other.clicks_;
+  loss_ += other.loss_;
+  pctr_ += other.pctr_;
+  weight_ += other.weight_;
+  click_weight_ += other.click_weight_;
+  for (int i = 0; i < 2 * kBins; ++i) bins_[i] += other.bins_[i];
+}
+
+void ProgressMeter::Reset() { *this = ProgressMeter(); }
+
+double ProgressMeter::HistogramAuc() const {
+  double below = 0, pairs = 0, clicks = 0;
+  for (int i = 0; i < kBins; ++i) {
+    const double negatives = static_cast<double>(bins_[i]);
+    const double positives = static_cast<double>(bins_[kBins + i]);
+    pairs += positives * (below + negatives / 2);
+    below += negatives;
+    clicks += positives;
+  }
+  return below > 0 && clicks > 0 ? pairs / (below * clicks) : kNan;
+}
+
+v1::Metrics ProgressMeter::Metrics() const {
+  v1::Metrics m;
+  m.set_examples(examples_);
+  m.set_clicks(clicks_);
+  const double weight = static_cast<double>(weight_);
+  const double clicks = static_cast<double>(click_weight_);
+  const bool empty = weight_ == 0;
+  const bool both = click_weight_ > 0 && click_weight_ < weight_;
+  m.set_mean_pctr(empty ? kNan : static_cast<double>(pctr_) / weight);
+  m.set_ctr(empty ? kNan : clicks / weight);
+  m.set_logloss(empty ? kNan : static_cast<double>(loss_) / weight);
+  m.set_normalized_entropy(both ? m.logloss() / Entropy(m.ctr()) : kNan);
+  m.set_calibration_ratio(clicks > 0 ? static_cast<double>(pctr_) / clicks
+                                     : kNan);
+  m.set_auc(HistogramAuc());
+  m.mutable_auc_interval()->set_estimate(m.auc());
+  m.mutable_auc_interval()->set_low(kNan);
+  m.mutable_auc_interval()->set_high(kNan);
+  m.set_gauc(kNan);
+  m.set_ece(kNan);
+  return m;
+}
+
+}  // namespace adrank

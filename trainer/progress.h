@@ -1,0 +1,43 @@
+// Progressive validation in constant memory.
+#ifndef ADRANK_TRAINER_PROGRESS_H_
+#define ADRANK_TRAINER_PROGRESS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "proto/training_report.pb.h"
+
+namespace adrank {
+
+// Sums of loss, pctr and clicks, and a histogram of logits by label for the
+// AUC. All sums are fixed-point integers: Merge in any order gives the same
+// numbers. Not thread-safe.
+class ProgressMeter {
+ public:
+  ProgressMeter();
+
+  // p = sigmoid(logit). REQUIRES: weight >= 0, the sum of weights < 2^40.
+  void Add(double logit, double p, bool label, float weight);
+  void Merge(const ProgressMeter& other);
+  void Reset();
+
+  // Undefined values (no examples, one class) are NaN, as are GAUC and ECE.
+  v1::Metrics Metrics() const;
+
+ private:
+  // 2^16 bins of 1/2048 over [-16, 16): two examples of one bin count as a tie.
+  static constexpr int kBins = 1 << 16;
+  double HistogramAuc() const;
+
+  uint64_t examples_ = 0;
+  uint64_t clicks_ = 0;
+  int64_t loss_ = 0;
+  int64_t pctr_ = 0;
+  int64_t weight_ = 0;
+  int64_t click_weight_ = 0;
+  std::vector<int64_t> bins_;  // [2 kBins]: of label 0, of label 1
+};
+
+}  // namespace adrank
+
+#endif  // ADRANK_TRAINER_PROGRESS_H_
