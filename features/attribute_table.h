@@ -30,14 +30,18 @@ class AttributeTable {
 
   // -1 when `name` was not added.
   int Find(absl::string_view name) const {
-    if (buckets_.empty()) return -1;
-    for (size_t i = Mix(name) & mask_;; i = (i + 1) & mask_) {
-      const int slot = buckets_[i];
-      if (slot < 0) return -1;
-      const std::string& candidate = names_[static_cast<size_t>(slot)];
-      if (candidate.size() == name.size() &&
-          std::memcmp(candidate.data(), name.data(), name.size()) == 0) {
-        return slot;
+    const Key key = KeyOf(name);
+    for (size_t i = Mix(key) & mask_;; i = (i + 1) & mask_) {
+      const Bucket& bucket = buckets_[i];
+      if (bucket.slot < 0) return -1;
+      if (bucket.key.head != key.head || bucket.key.tail != key.tail ||
+          bucket.key.size != key.size) {
+        continue;
+      }
+      // Up to 16 bytes, head and tail are the whole name.
+      if (name.size() <= 16 ||
+          names_[static_cast<size_t>(bucket.slot)] == name) {
+        return bucket.slot;
       }
     }
   }
@@ -60,26 +64,40 @@ class AttributeTable {
   }
 
  private:
-  // First and last eight bytes and the length; names of one spec seldom agree
-  // in all three, and those that do are told apart by their bytes. In memory
-  // only.
-  static size_t Mix(absl::string_view name) {
-    uint64_t head = 0, tail = 0;
+  // First and last eight bytes and the length; of shorter names all bytes.
+  struct Key {
+    uint64_t head = 0;
+    uint64_t tail = 0;
+    uint64_t size = 0;
+  };
+  struct Bucket {
+    Key key;
+    int slot = -1;  // -1: empty
+  };
+
+  static Key KeyOf(absl::string_view name) {
+    Key key;
     const size_t n = name.size();
+    key.size = n;
     if (n >= 8) {
-      std::memcpy(&head, name.data(), 8);
-      std::memcpy(&tail, name.data() + n - 8, 8);
+      std::memcpy(&key.head, name.data(), 8);
+      std::memcpy(&key.tail, name.data() + n - 8, 8);
     } else if (n >= 4) {
-      std::memcpy(&head, name.data(), 4);
-      std::memcpy(&tail, name.data() + n - 4, 4);
+      std::memcpy(&key.head, name.data(), 4);
+      std::memcpy(&key.tail, name.data() + n - 4, 4);
     } else if (n > 0) {
-      head = static_cast<unsigned char>(name[0]);
-      tail = static_cast<uint64_t>(static_cast<unsigned char>(name[n / 2]))
-                 << 8 |
-             static_cast<unsigned char>(name[n - 1]);
+      key.head = static_cast<unsigned char>(name[0]);
+      key.tail = static_cast<uint64_t>(static_cast<unsigned char>(name[n / 2]))
+                     << 8 |
+                 static_cast<unsigned char>(name[n - 1]);
     }
-    const uint64_t h =
-        (head ^ n) * 0x9e3779b97f4a7c15ull ^ (tail + n) * 0xc2b2ae3d27d4eb4full;
+    return key;
+  }
+
+  // In memory only: any mixing will do.
+  static size_t Mix(const Key& key) {
+    const uint64_t h = (key.head ^ key.size) * 0x9e3779b97f4a7c15ull ^
+                       (key.tail + key.size) * 0xc2b2ae3d27d4eb4full;
     return static_cast<size_t>((h * 0x165667b19e3779f9ull) >> 32);
   }
 
@@ -87,17 +105,19 @@ class AttributeTable {
     // At most a quarter full: attributes outside the spec miss at once.
     size_t size = 8;
     while (size < 4 * names_.size()) size *= 2;
-    buckets_.assign(size, -1);
+    buckets_.assign(size, Bucket());
     mask_ = size - 1;
     for (size_t slot = 0; slot < names_.size(); ++slot) {
-      size_t i = Mix(names_[slot]) & mask_;
-      while (buckets_[i] >= 0) i = (i + 1) & mask_;
-      buckets_[i] = static_cast<int32_t>(slot);
+      const Key key = KeyOf(names_[slot]);
+      size_t i = Mix(key) & mask_;
+      while (buckets_[i].slot >= 0) i = (i + 1) & mask_;
+      buckets_[i] = {key, static_cast<int>(slot)};
     }
   }
 
   std::vector<std::string> names_;
-  std::vector<int32_t> buckets_;  // slot, or -1
+  // A power of two of them, never full.
+  std::vector<Bucket> buckets_ = std::vector<Bucket>(1);
   size_t mask_ = 0;
 };
 

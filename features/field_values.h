@@ -79,10 +79,13 @@ void ForEachNumber(const v1::Attribute& attribute, const OnNumber& on_number) {
 // finite number's text, until it returns false.
 template <typename OnText>
 void ForEachText(const v1::Attribute& attribute, const OnText& on_text) {
-  for (const std::string& text : attribute.text()) {
+  // By index: libprotobuf's iterators of strings are calls.
+  for (int i = 0, n = attribute.text_size(); i < n; ++i) {
+    const std::string& text = attribute.text(i);
     if (!text.empty() && !on_text(absl::string_view(text))) return;
   }
-  for (const double v : attribute.number()) {
+  for (int i = 0, n = attribute.number_size(); i < n; ++i) {
+    const double v = attribute.number(i);
     char buffer[kNumberTextSize];
     if (std::isfinite(v) && !on_text(FormatNumber(v, buffer))) return;
   }
