@@ -1,0 +1,172 @@
+#include "trainer/config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <thread>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/time.h"
+#include "base/status_macros.h"
+#include "base/textproto.h"
+#include "features/feature_extractor.h"
+#include "trainer/slices.h"
+#include "trainer/windows.h"
+
+namespace adrank {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+absl::Status Wrong(absl::string_view field, absl::string_view reason) {
+  return absl::InvalidArgumentError(absl::StrCat(field, ": ", reason));
+}
+
+// Finite and within [low, high], or the open interval when `open`.
+absl::Status InRange(absl::string_view field, double value, double low,
+                     double high, bool open = false) {
+  const bool inside =
+      open ? value > low && value < high : value >= low && value <= high;
+  if (std::isfinite(value) && inside) return absl::OkStatus();
+  return Wrong(field, absl::StrCat(value, " is not in ", open ? "(" : "[", low,
+                                   ", ", high, open ? ")" : "]"));
+}
+
+absl::Status ResolveData(v1::DataConfig* data) {
+  for (auto [name, share] :
+       {std::pair("data.calibration_share", data->calibration_share()),
+        std::pair("data.evaluation_share", data->evaluation_share())}) {
+    RETURN_IF_ERROR(InRange(name, share, 0, 0.5));
+  }
+  if (data->calibration_share() == 0) data->set_calibration_share(0.1);
+  if (data->evaluation_share() == 0) data->set_evaluation_share(0.1);
+  if (data->attribution_window_s() == 0) data->set_attribution_window_s(86400);
+  RETURN_IF_ERROR(
+      InRange("data.negative_keep_rate", data->negative_keep_rate(), 0, 1));
+  if (data->negative_keep_rate() == 0) data->set_negative_keep_rate(1);
+  return absl::OkStatus();
+}
+
+absl::Status ResolveLogistic(v1::LogisticConfig* logistic) {
+  RETURN_IF_ERROR(InRange("logistic.alpha", logistic->alpha(), 0, 100));
+  RETURN_IF_ERROR(InRange("logistic.beta", logistic->beta(), 0, 1e6));
+  RETURN_IF_ERROR(InRange("logistic.l1", logistic->l1(), 0, 1e9));
+  RETURN_IF_ERROR(InRange("logistic.l2", logistic->l2(), 0, 1e9));
+  RETURN_IF_ERROR(InRange("logistic.passes", logistic->passes(), 0, 1000));
+  if (logistic->alpha() == 0) logistic->set_alpha(0.05);
+  if (logistic->beta() == 0) logistic->set_beta(1);
+  if (logistic->passes() == 0) logistic->set_passes(1);
+  if (logistic->min_count() == 0) logistic->set_min_count(2);
+  if (!v1::OutOfVocabulary_IsValid(logistic->out_of_vocabulary())) {
+    return Wrong("logistic.out_of_vocabulary", "is no known value");
+  }
+  if (logistic->out_of_vocabulary() == v1::OUT_OF_VOCABULARY_UNSPECIFIED) {
+    logistic->set_out_of_vocabulary(v1::OOV_DROP);
+  }
+  if (logistic->oov_rate() == 0) logistic->set_oov_rate(0.005);
+  return InRange("logistic.oov_rate", logistic->oov_rate(), 0, 0.5, true);
+}
+
+absl::Status ResolveCalibration(v1::CalibrationConfig* calibration) {
+  if (!v1::CalibrationConfig::Method_IsValid(calibration->method())) {
+    return Wrong("calibration.method", "is no known value");
+  }
+  if (calibration->method() == v1::CalibrationConfig::METHOD_UNSPECIFIED) {
+    calibration->set_method(v1::CalibrationConfig::PLATT);
+  }
+  if (calibration->bins() == 0) calibration->set_bins(200);
+  return InRange("calibration.bins", calibration->bins(), 2, 100000);
+}
+
+absl::Status ResolveEvaluation(v1::EvaluationConfig* evaluation) {
+  if (evaluation->group_by().empty()) evaluation->set_group_by("user_id");
+  if (evaluation->group_by() != "user_id" &&
+      evaluation->group_by() != "decision") {
+    return Wrong("evaluation.group_by",
+                 absl::StrCat("\"", evaluation->group_by(),
+                              "\" is neither \"user_id\" nor \"decision\""));
+  }
+  if (evaluation->min_slice_examples() == 0) {
+    evaluation->set_min_slice_examples(1000);
+  }
+  if (evaluation->bootstrap_replicates() == 0) {
+    evaluation->set_bootstrap_replicates(200);
+  }
+  return InRange("evaluation.bootstrap_replicates",
+                 evaluation->bootstrap_replicates(), 20, 10000);
+}
+
+absl::Status ResolveGate(v1::GateConfig* gate) {
+  RETURN_IF_ERROR(
+      InRange("gate.max_ne_increase", gate->max_ne_increase(), 0, 1e6));
+  RETURN_IF_ERROR(
+      InRange("gate.min_calibration", gate->min_calibration(), 0, 1));
+  RETURN_IF_ERROR(
+      InRange("gate.max_calibration", gate->max_calibration(), 0, 1e6));
+  RETURN_IF_ERROR(InRange("gate.max_ne", gate->max_ne(), 0, 1e6));
+  if (gate->min_examples() == 0) gate->set_min_examples(1000);
+  if (gate->min_clicks() == 0) gate->set_min_clicks(50);
+  if (gate->max_ne_increase() == 0) gate->set_max_ne_increase(0.001);
+  if (gate->min_calibration() == 0) gate->set_min_calibration(0.9);
+  if (gate->max_calibration() == 0) gate->set_max_calibration(1.1);
+  if (gate->max_calibration() < 1) {
+    return Wrong("gate.max_calibration",
+                 absl::StrCat(gate->max_calibration(), " is below 1"));
+  }
+  if (gate->max_ne() == 0) gate->set_max_ne(1);
+  return absl::OkStatus();
+}
+
+absl::Status ResolvePlaces(v1::TrainerConfig* config) {
+  if (config->data_dir().empty()) return Wrong("data_dir", "is required");
+  if (config->model_dir().empty()) return Wrong("model_dir", "is required");
+  if (config->model_name().empty()) config->set_model_name("ctr");
+  const std::string& name = config->model_name();
+  if (name[0] == '.' || absl::StrContains(name, "/") || name.size() > 128) {
+    return Wrong("model_name",
+                 absl::StrCat("\"", name, "\" is not the name of a folder"));
+  }
+  if (config->threads() == 0) {
+    config->set_threads(std::max(1u, std::thread::hardware_concurrency()));
+  }
+  return InRange("threads", config->threads(), 1, 1024);
+}
+
+}  // namespace
+
+absl::StatusOr<v1::TrainerConfig> ResolveConfig(v1::TrainerConfig config) {
+  RETURN_IF_ERROR(ResolvePlaces(&config));
+  if (config.feature_spec().fields().empty()) {
+    return Wrong("feature_spec", "declares no fields");
+  }
+  auto extractor = FeatureExtractor::Create(config.feature_spec(),
+                                            /*allow_unlearnt_bins=*/true);
+  if (!extractor.ok()) return Annotate(extractor.status(), "feature_spec");
+  RETURN_IF_ERROR(ResolveData(config.mutable_data()));
+  RETURN_IF_ERROR(ResolveLogistic(config.mutable_logistic()));
+  RETURN_IF_ERROR(ResolveCalibration(config.mutable_calibration()));
+  RETURN_IF_ERROR(ResolveEvaluation(config.mutable_evaluation()));
+  RETURN_IF_ERROR(ResolveGate(config.mutable_gate()));
+  RETURN_IF_ERROR(
+      ResolveSlices(config.evaluation(), config.feature_spec()).status());
+  ASSIGN_OR_RETURN(const absl::TimeZone zone,
+                   SpecTimeZone(config.feature_spec()));
+  RETURN_IF_ERROR(
+      ParseWindows(config.data(),
+                   config.calibration().method() != v1::CalibrationConfig::NONE,
+                   zone)
+          .status());
+  return config;
+}
+
+absl::StatusOr<v1::TrainerConfig> LoadConfig(const std::string& path) {
+  ASSIGN_OR_RETURN(v1::TrainerConfig config,
+                   ReadTextProto<v1::TrainerConfig>(path));
+  auto resolved = ResolveConfig(std::move(config));
+  if (!resolved.ok()) return Annotate(resolved.status(), path);
+  return resolved;
+}
+
+}  // namespace adrank
