@@ -32,7 +32,7 @@ struct CalibrationFit {
 // here are not down-sampled (or carry weights). Examples with a non-finite
 // logit are left out.
 //
-// Platt needs 2 examples of both classes and more than one logit; isotonic 1000
+// Platt needs 10 examples of each class and more than one logit; isotonic 1000
 // examples. Where data do not suffice the stage is left out and `reason` says
 // so.
 CalibrationFit FitCalibrator(const v1::CalibrationConfig& config,

@@ -51,8 +51,8 @@ double LogLoss(const Scored& s);
 double NormalizedEntropy(const Scored& s);
 // sum of pctr / clicks; NaN without clicks.
 double CalibrationRatio(const Scored& s);
-// sum n_b / N |mean pctr_b - ctr_b| over `bins` equal-mass bins of pctr
-// (examples of equal pctr stay in the order given); NaN when empty.
+// sum n_b / N |mean pctr_b - ctr_b| over `bins` bins of equally many examples
+// in order of pctr (examples of equal pctr in the order given); NaN when empty.
 double ExpectedCalibrationError(const Scored& s, int bins = 100);
 
 // All of the above.
