@@ -105,28 +105,32 @@ class Auction {
     double score;
     uint32_t ad;
   };
-  struct Order;
 
   bool Before(const Entry& a, const Entry& b) const;
-  void SelectTop(const AuctionPlacement& placement, size_t want);
-  const Entry* At(size_t rank);
-  const Entry* FindAvailable(size_t* rank, uint32_t not_advertiser,
-                             bool skip_advertiser);
   bool Available(uint32_t ad) const;
+  void SelectTop(size_t want);
+  const Entry* At(size_t rank);
+  const Entry* FindAvailable(size_t* rank, const AuctionAd* winner);
+  void Score(const AuctionPlacement& placement);
+  void Prepare(const AuctionPlacement& placement);
   void FillPlacement(uint32_t p, const AuctionPlacement& placement,
                      AuctionResult* result);
-  v1::NoAdReason ShortReason(const AuctionPlacement& placement) const;
+  void SetPrice(const Entry* next, AuctionSlot* slot) const;
+  v1::NoAdReason ShortReason() const;
 
   absl::Span<const AuctionAd> ads_;
   AuctionOptions options_;
+  // Of the placement being filled.
   absl::Span<const float> pctr_;
-  int64_t reserve_ = 1;
+  int64_t reserve_ = 0;
   std::vector<double> scores_;  // [ads]
-  std::vector<Entry> order_;    // best first in [0, sorted_)
-  size_t sorted_ = 0;
-  bool complete_ = false;        // order_ holds every ad above the reserve
-  std::vector<uint8_t> used_;    // [ads]
-  std::vector<uint32_t> shown_;  // advertisers shown so far, one per slot
+  // The first ads of the placement's order among those that reach the reserve;
+  // all of them when complete_.
+  std::vector<Entry> order_;
+  bool complete_ = true;
+
+  std::vector<uint8_t> used_;    // [ads] shown in an earlier slot
+  std::vector<uint32_t> shown_;  // advertiser of each ad shown so far
 };
 
 }  // namespace adrank

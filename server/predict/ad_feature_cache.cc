@@ -1,0 +1,26 @@
+#include "server/predict/ad_feature_cache.h"
+
+namespace adrank {
+
+std::shared_ptr<const AdFeatureCache> AdFeatureCache::Build(
+    const ModelBundle& bundle, const AdIndex& index) {
+  std::shared_ptr<AdFeatureCache> cache(new AdFeatureCache);
+  FeatureBatch& features = cache->features_;
+  for (uint32_t i = 0; i < index.size(); ++i) {
+    bundle.extractor().ExtractAd(index.ad(i).snapshot, &features);
+  }
+  cache->rows_.resize(features.ids.size());
+  for (size_t e = 0; e < features.ids.size(); ++e) {
+    cache->rows_[e] =
+        bundle.vocabulary().Row(features.fields[e], features.ids[e]);
+  }
+  return cache;
+}
+
+uint64_t AdFeatureCache::bytes() const {
+  return features_.ids.size() * (sizeof(uint64_t) + sizeof(float) +
+                                 sizeof(uint16_t) + sizeof(uint32_t)) +
+         features_.offsets.size() * sizeof(uint32_t);
+}
+
+}  // namespace adrank

@@ -1,0 +1,272 @@
+// AdIndex::Build: from messages to the compiled arrays.
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "server/trigger/ad_index.h"
+
+namespace adrank {
+namespace {
+
+using Ids = absl::flat_hash_map<std::string, uint32_t>;
+
+bool Enabled(v1::EntityStatus status) {
+  return status != v1::ENTITY_STATUS_PAUSED;
+}
+
+std::string Named(absl::string_view type, absl::string_view id) {
+  return absl::StrCat(type, " \"", id, "\"");
+}
+
+absl::Status Register(absl::string_view type, const std::string& id, size_t i,
+                      Ids* ids) {
+  if (id.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(type, " without an id"));
+  }
+  if (!ids->emplace(id, static_cast<uint32_t>(i)).second) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(Named(type, id), ": occurs twice"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<uint32_t> Parent(absl::string_view type, const std::string& id,
+                                absl::string_view parent_type,
+                                const std::string& parent, const Ids& ids) {
+  const auto it = ids.find(parent);
+  if (it == ids.end()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        Named(type, id), ": unknown ", Named(parent_type, parent)));
+  }
+  return it->second;
+}
+
+// EXACT before PHRASE before BROAD.
+int Rank(v1::MatchType type) {
+  return type == v1::MATCH_TYPE_EXACT    ? 0
+         : type == v1::MATCH_TYPE_PHRASE ? 1
+                                         : 2;
+}
+
+v1::MatchType TypeOf(const v1::Keyword& keyword) {
+  return keyword.match_type() == v1::MATCH_TYPE_EXACT ||
+                 keyword.match_type() == v1::MATCH_TYPE_PHRASE
+             ? keyword.match_type()
+             : v1::MATCH_TYPE_BROAD;
+}
+
+}  // namespace
+
+class AdIndex::Builder {
+ public:
+  explicit Builder(AdIndex* index) : index_(*index) {}
+
+  absl::Status AddAdvertisers(const v1::Catalog& catalog) {
+    for (const v1::Advertiser& a : catalog.advertisers()) {
+      RETURN_IF_ERROR(Register("advertiser", a.id(), index_.advertisers_.size(),
+                               &index_.advertiser_by_id_));
+      index_.advertisers_.push_back({a.id(), Enabled(a.status())});
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status AddCampaigns(const v1::Catalog& catalog) {
+    for (const v1::Campaign& c : catalog.campaigns()) {
+      RETURN_IF_ERROR(
+          Register("campaign", c.id(), index_.campaigns_.size(), &campaigns_));
+      CampaignEntry entry;
+      entry.id = c.id();
+      ASSIGN_OR_RETURN(entry.advertiser,
+                       Parent("campaign", c.id(), "advertiser",
+                              c.advertiser_id(), index_.advertiser_by_id_));
+      entry.own_enabled = Enabled(c.status());
+      entry.enabled =
+          entry.own_enabled && index_.advertisers_[entry.advertiser].enabled;
+      entry.start_ms = c.start_time_ms();
+      entry.end_ms = c.end_time_ms();
+      ASSIGN_OR_RETURN(
+          entry.targeting,
+          Targeting(c.has_targeting(), c.targeting(), "campaign", c.id()));
+      entry.negatives_begin = NumNegatives();
+      for (const std::string& text : c.negative_keywords()) {
+        AddNegative(text, v1::MATCH_TYPE_BROAD);
+      }
+      entry.negatives_end = NumNegatives();
+      index_.campaigns_.push_back(std::move(entry));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status AddGroups(const v1::Catalog& catalog) {
+    for (const v1::AdGroup& g : catalog.ad_groups()) {
+      RETURN_IF_ERROR(
+          Register("ad_group", g.id(), index_.groups_.size(), &groups_));
+      if (g.bid_micros() <= 0) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(Named("ad_group", g.id()), ": bid_micros ",
+                         g.bid_micros(), " is not positive"));
+      }
+      GroupEntry entry;
+      entry.id = g.id();
+      entry.bid_micros = g.bid_micros();
+      ASSIGN_OR_RETURN(entry.campaign, Parent("ad_group", g.id(), "campaign",
+                                              g.campaign_id(), campaigns_));
+      entry.enabled = Enabled(g.status());
+      ASSIGN_OR_RETURN(
+          entry.targeting,
+          Targeting(g.has_targeting(), g.targeting(), "ad_group", g.id()));
+      RETURN_IF_ERROR(AddKeywords(g, &entry));
+      index_.groups_.push_back(std::move(entry));
+    }
+    return absl::OkStatus();
+  }
+
+  // Ads are numbered in the order of their ids.
+  absl::Status AddAds(const v1::Catalog& catalog) {
+    std::vector<const v1::Ad*> ads;
+    for (const v1::Ad& ad : catalog.ads()) ads.push_back(&ad);
+    std::sort(ads.begin(), ads.end(), [](const v1::Ad* a, const v1::Ad* b) {
+      return a->id() < b->id();
+    });
+    index_.ads_.reserve(ads.size());
+    for (const v1::Ad* ad : ads) RETURN_IF_ERROR(AddAd(*ad));
+    LinkAdsToGroups();
+    return absl::OkStatus();
+  }
+
+  void Count(int64_t version) {
+    index_.version_ = version;
+    AdIndexStats& stats = index_.stats_;
+    stats.advertisers = index_.advertisers_.size();
+    stats.campaigns = index_.campaigns_.size();
+    stats.ad_groups = index_.groups_.size();
+    stats.ads = index_.ads_.size();
+    for (const GroupEntry& g : index_.groups_) {
+      if (g.enabled && index_.campaigns_[g.campaign].enabled) {
+        stats.servable_ads += g.ads_end - g.ads_begin;
+      }
+    }
+  }
+
+ private:
+  uint32_t NumNegatives() const {
+    return static_cast<uint32_t>(index_.negatives_.size());
+  }
+  uint32_t NumPositives() const {
+    return static_cast<uint32_t>(index_.positives_.size());
+  }
+
+  absl::StatusOr<uint32_t> Targeting(bool present,
+                                     const v1::TargetingExpression& expression,
+                                     absl::string_view type,
+                                     const std::string& id) {
+    if (!present) return TargetingSet::kAlways;
+    absl::StatusOr<uint32_t> number = index_.targeting_.Add(expression);
+    if (!number.ok()) return Annotate(number.status(), Named(type, id));
+    return number;
+  }
+
+  uint32_t Text(const std::string& text) {
+    index_.keyword_texts_.push_back(text);
+    return static_cast<uint32_t>(index_.keyword_texts_.size() - 1);
+  }
+
+  void AddNegative(const std::string& text, v1::MatchType type) {
+    index_.negatives_.push_back({index_.keywords_.Add(text), Text(text), type});
+  }
+
+  absl::Status AddKeywords(const v1::AdGroup& group, GroupEntry* entry) {
+    entry->positives_begin = NumPositives();
+    entry->negatives_begin = NumNegatives();
+    for (const v1::Keyword& k : group.keywords()) {
+      if (k.negative()) {
+        AddNegative(k.text(), TypeOf(k));
+        continue;
+      }
+      if (k.bid_micros() < 0) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(Named("ad_group", group.id()), ": keyword \"",
+                         k.text(), "\": bid_micros ", k.bid_micros()));
+      }
+      index_.positives_.push_back(
+          {index_.keywords_.Add(k.text()), Text(k.text()), TypeOf(k),
+           k.bid_micros() > 0 ? k.bid_micros() : group.bid_micros()});
+    }
+    entry->positives_end = NumPositives();
+    entry->negatives_end = NumNegatives();
+    std::stable_sort(index_.positives_.begin() + entry->positives_begin,
+                     index_.positives_.end(),
+                     [](const PositiveKeyword& a, const PositiveKeyword& b) {
+                       return std::make_tuple(Rank(a.type), -a.bid_micros) <
+                              std::make_tuple(Rank(b.type), -b.bid_micros);
+                     });
+    return absl::OkStatus();
+  }
+
+  absl::Status AddAd(const v1::Ad& ad) {
+    RETURN_IF_ERROR(
+        Register("ad", ad.id(), index_.ads_.size(), &index_.by_id_));
+    IndexedAd entry;
+    ASSIGN_OR_RETURN(entry.group, Parent("ad", ad.id(), "ad_group",
+                                         ad.ad_group_id(), groups_));
+    const GroupEntry& group = index_.groups_[entry.group];
+    const CampaignEntry& campaign = index_.campaigns_[group.campaign];
+    entry.snapshot.set_ad_id(ad.id());
+    entry.snapshot.set_ad_group_id(group.id);
+    entry.snapshot.set_campaign_id(campaign.id);
+    entry.snapshot.set_advertiser_id(
+        index_.advertisers_[campaign.advertiser].id);
+    *entry.snapshot.mutable_attributes() = ad.attributes();
+    entry.encoded = std::make_shared<const EncodedAd>(EncodeAd(entry.snapshot));
+    entry.landing_url = ad.landing_url();
+    entry.bid_micros = group.bid_micros;
+    index_.ads_.push_back(std::move(entry));
+    index_.ad_enabled_.push_back(Enabled(ad.status()));
+    return absl::OkStatus();
+  }
+
+  // Counting sort of the enabled ads by group.
+  void LinkAdsToGroups() {
+    std::vector<GroupEntry>& groups = index_.groups_;
+    for (size_t i = 0; i < index_.ads_.size(); ++i) {
+      GroupEntry& g = groups[index_.ads_[i].group];
+      ++(index_.ad_enabled_[i] ? g.ads_end : g.paused_ads);
+    }
+    uint32_t next = 0;
+    for (GroupEntry& g : groups) {
+      g.ads_begin = next;
+      next += g.ads_end;
+      g.ads_end = g.ads_begin;
+    }
+    index_.group_ads_.resize(next);
+    for (size_t i = 0; i < index_.ads_.size(); ++i) {
+      if (!index_.ad_enabled_[i]) continue;
+      GroupEntry& g = groups[index_.ads_[i].group];
+      index_.group_ads_[g.ads_end++] = static_cast<uint32_t>(i);
+    }
+  }
+
+  AdIndex& index_;
+  Ids campaigns_, groups_;
+};
+
+absl::StatusOr<std::shared_ptr<const AdIndex>> AdIndex::Build(
+    const v1::Catalog& catalog, int64_t version) {
+  std::shared_ptr<AdIndex> index(new AdIndex);
+  Builder builder(index.get());
+  RETURN_IF_ERROR(builder.AddAdvertisers(catalog));
+  RETURN_IF_ERROR(builder.AddCampaigns(catalog));
+  RETURN_IF_ERROR(builder.AddGroups(catalog));
+  RETURN_IF_ERROR(builder.AddAds(catalog));
+  builder.Count(version);
+  return std::shared_ptr<const AdIndex>(std::move(index));
+}
+
+std::shared_ptr<const AdIndex> AdIndex::Empty() {
+  return std::shared_ptr<const AdIndex>(new AdIndex);
+}
+
+}  // namespace adrank
