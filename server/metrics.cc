@@ -1,0 +1,412 @@
+#include "server/metrics.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/family.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "base/files.h"
+
+namespace adrank {
+namespace {
+
+using ::prometheus::BuildCounter;
+using ::prometheus::BuildGauge;
+using ::prometheus::BuildHistogram;
+using ::prometheus::Counter;
+using ::prometheus::Family;
+using ::prometheus::Gauge;
+using ::prometheus::Histogram;
+using ::prometheus::Registry;
+
+struct RpcName {
+  const char* service;
+  const char* method;
+};
+constexpr RpcName kRpcs[] = {
+    {"adrank.v1.RankingService", "Rank"},
+    {"adrank.v1.RankingService", "Predict"},
+    {"adrank.v1.RankingService", "Explain"},
+    {"adrank.v1.EventService", "LogEvents"},
+    {"adrank.v1.EventService", "StreamEvents"},
+    {"adrank.v1.CatalogService", "Mutate"},
+    {"adrank.v1.CatalogService", "List"},
+    {"adrank.v1.CatalogService", "Status"},
+    {"adrank.v1.CatalogService", "History"},
+    {"adrank.v1.ModelService", "List"},
+    {"adrank.v1.ModelService", "Status"},
+    {"adrank.v1.ModelService", "Promote"},
+    {"adrank.v1.ModelService", "Rollback"},
+};
+constexpr size_t kRpcCount = std::size(kRpcs);
+
+// Names of grpc::StatusCode 0..16.
+constexpr const char* kCodes[] = {"OK",
+                                  "Canceled",
+                                  "Unknown",
+                                  "InvalidArgument",
+                                  "DeadlineExceeded",
+                                  "NotFound",
+                                  "AlreadyExists",
+                                  "PermissionDenied",
+                                  "ResourceExhausted",
+                                  "FailedPrecondition",
+                                  "Aborted",
+                                  "OutOfRange",
+                                  "Unimplemented",
+                                  "Internal",
+                                  "Unavailable",
+                                  "DataLoss",
+                                  "Unauthenticated"};
+
+// An ad server answers in 1..20 ms: the usual gRPC buckets would see one bar.
+const Histogram::BucketBoundaries kRpcSeconds = {.0005, .001, .002, .003, .005,
+                                                 .0075, .01,  .015, .02,  .03,
+                                                 .05,   .1,   .25,  .5,   1};
+const Histogram::BucketBoundaries kStageSeconds = {
+    50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, .1};
+const Histogram::BucketBoundaries kCandidates = {0,   1,   5,   10,   20,  50,
+                                                 100, 200, 500, 1000, 2000};
+
+// "NO_AD_REASON_NO_MATCH" -> "no_match".
+std::string Label(const std::string& name, absl::string_view prefix) {
+  return absl::AsciiStrToLower(absl::string_view(name).substr(prefix.size()));
+}
+
+double ResidentBytes() {
+  auto text = files::Read("/proc/self/statm");
+  long long size = 0, resident = 0;
+  if (!text.ok() ||
+      std::sscanf(text->c_str(), "%lld %lld", &size, &resident) != 2) {
+    return 0;
+  }
+  return static_cast<double>(resident) *
+         static_cast<double>(sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
+
+struct Metrics::Series {
+  Registry registry;
+
+  // By RPC.
+  std::array<Counter*, kRpcCount> started;
+  std::array<Histogram*, kRpcCount> handling;
+  std::array<std::array<Counter*, std::size(kCodes)>, kRpcCount> handled{};
+  Family<Counter>* handled_family;
+
+  Histogram *trigger, *predict, *rank, *total, *candidates;
+  std::array<Counter*, kVetoes> filtered;
+  std::vector<Counter*> degraded, no_ad;
+  Counter *predictions, *prediction_sum, *non_finite;
+  Counter *served, *decisions_dropped;
+  // [type][result code]
+  std::vector<std::vector<Counter*>> events;
+
+  Counter *loads_ok, *loads_failed;
+  Histogram* load_seconds;
+  Family<Gauge>* model_info;
+  Gauge* model_info_now = nullptr;
+  Gauge *model_version, *model_watermark, *model_loaded, *model_bytes;
+  Gauge *catalog_version, *catalog_ads, *catalog_servable, *catalog_seconds;
+  Counter* catalog_failed;
+  Gauge *log_decisions, *log_events, *log_duplicates, *log_unknown,
+      *log_pending, *log_bytes, *log_commits, *log_snapshots;
+  Gauge* resident;
+  absl::Mutex mu;  // model_info_now
+
+  Series();
+
+ private:
+  void AddRpcs();
+  void AddPipeline();
+  void AddState();
+  Counter& OneCounter(const char* name, const char* help) {
+    return BuildCounter().Name(name).Help(help).Register(registry).Add({});
+  }
+  Gauge& OneGauge(const char* name, const char* help) {
+    return BuildGauge().Name(name).Help(help).Register(registry).Add({});
+  }
+};
+
+Metrics::Series::Series() {
+  AddRpcs();
+  AddPipeline();
+  AddState();
+}
+
+void Metrics::Series::AddRpcs() {
+  auto& started_family = BuildCounter()
+                             .Name("grpc_server_started_total")
+                             .Help("RPCs started")
+                             .Register(registry);
+  handled_family = &BuildCounter()
+                        .Name("grpc_server_handled_total")
+                        .Help("RPCs answered, by code")
+                        .Register(registry);
+  auto& handling_family = BuildHistogram()
+                              .Name("grpc_server_handling_seconds")
+                              .Help("Time to answer, errors included")
+                              .Register(registry);
+  for (size_t i = 0; i < kRpcCount; ++i) {
+    const std::map<std::string, std::string> labels = {
+        {"grpc_service", kRpcs[i].service},
+        {"grpc_method", kRpcs[i].method},
+        {"grpc_type",
+         static_cast<Rpc>(i) == Rpc::kStreamEvents ? "bidi_stream" : "unary"}};
+    started[i] = &started_family.Add(labels);
+    handling[i] = &handling_family.Add(labels, kRpcSeconds);
+    for (size_t code = 0; code < std::size(kCodes); ++code) {
+      auto with_code = labels;
+      with_code["grpc_code"] = kCodes[code];
+      handled[i][code] = &handled_family->Add(with_code);
+    }
+  }
+}
+
+void Metrics::Series::AddPipeline() {
+  auto& stage = BuildHistogram()
+                    .Name("adrank_stage_seconds")
+                    .Help("Time in each stage of Rank")
+                    .Register(registry);
+  trigger = &stage.Add({{"stage", "trigger"}}, kStageSeconds);
+  predict = &stage.Add({{"stage", "predict"}}, kStageSeconds);
+  rank = &stage.Add({{"stage", "rank"}}, kStageSeconds);
+  total = &stage.Add({{"stage", "total"}}, kStageSeconds);
+  candidates = &BuildHistogram()
+                    .Name("adrank_request_candidates")
+                    .Help("Candidates predicted in one Rank")
+                    .Register(registry)
+                    .Add({}, kCandidates);
+  auto& filtered_family = BuildCounter()
+                              .Name("adrank_filtered_ads_total")
+                              .Help("Ads that matched and were vetoed")
+                              .Register(registry);
+  for (size_t i = 0; i < kVetoes; ++i) {
+    filtered[i] = &filtered_family.Add(
+        {{"reason", std::string(VetoName(static_cast<Veto>(i)))}});
+  }
+  auto& degraded_family = BuildCounter()
+                              .Name("adrank_degraded_total")
+                              .Help("Answers that were less than the best")
+                              .Register(registry);
+  for (int i = 0; i < v1::Degradation_ARRAYSIZE; ++i) {
+    degraded.push_back(&degraded_family.Add(
+        {{"reason", Label(v1::Degradation_Name(static_cast<v1::Degradation>(i)),
+                          "DEGRADATION_")}}));
+  }
+  auto& no_ad_family = BuildCounter()
+                           .Name("adrank_empty_placements_total")
+                           .Help("Placements with fewer ads than slots")
+                           .Register(registry);
+  for (int i = 0; i < v1::NoAdReason_ARRAYSIZE; ++i) {
+    no_ad.push_back(&no_ad_family.Add(
+        {{"reason", Label(v1::NoAdReason_Name(static_cast<v1::NoAdReason>(i)),
+                          "NO_AD_REASON_")}}));
+  }
+  predictions = &OneCounter("adrank_predictions_total", "Candidates scored");
+  prediction_sum = &OneCounter("adrank_prediction_sum", "Sum of their pctr");
+  non_finite = &OneCounter("adrank_non_finite_scores_total",
+                           "Scores replaced by the prior");
+  served = &OneCounter("adrank_served_ads_total", "Ads in answers of Rank");
+  decisions_dropped =
+      &OneCounter("adrank_decisions_dropped_total",
+                  "Decisions not logged because the queue was full");
+  auto& event_family = BuildCounter()
+                           .Name("adrank_events_total")
+                           .Help("Reported events, by what became of them")
+                           .Register(registry);
+  for (int type = 0; type < v1::EventType_ARRAYSIZE; ++type) {
+    auto& row = events.emplace_back();
+    for (int code = 0; code < v1::EventResult::Code_ARRAYSIZE; ++code) {
+      row.push_back(&event_family.Add(
+          {{"type", Label(v1::EventType_Name(static_cast<v1::EventType>(type)),
+                          "EVENT_TYPE_")},
+           {"result", Label(v1::EventResult::Code_Name(
+                                static_cast<v1::EventResult::Code>(code)),
+                            "CODE_")}}));
+    }
+  }
+}
+
+void Metrics::Series::AddState() {
+  auto& loads = BuildCounter()
+                    .Name("adrank_model_load_total")
+                    .Help("Bundles loaded and refused")
+                    .Register(registry);
+  loads_ok = &loads.Add({{"result", "ok"}});
+  loads_failed = &loads.Add({{"result", "refused"}});
+  load_seconds = &BuildHistogram()
+                      .Name("adrank_model_load_seconds")
+                      .Help("Time to map and verify a bundle")
+                      .Register(registry)
+                      .Add({}, Histogram::BucketBoundaries{.01, .1, 1, 10, 60});
+  model_info = &BuildGauge()
+                    .Name("adrank_model_info")
+                    .Help("1 for the bundle that is served")
+                    .Register(registry);
+  model_version = &OneGauge("adrank_model_version", "Served version; 0: none");
+  model_watermark =
+      &OneGauge("adrank_model_data_watermark_timestamp_seconds",
+                "Newest example the served model learnt from: time() minus "
+                "this is the age of its data");
+  model_loaded = &OneGauge("adrank_model_load_timestamp_seconds",
+                           "When the served version was swapped in");
+  model_bytes = &OneGauge("adrank_model_bytes", "Bytes of the served bundle");
+  catalog_version =
+      &OneGauge("adrank_catalog_version", "Version requests are served from");
+  catalog_ads = &OneGauge("adrank_catalog_ads", "Ads in the catalogue");
+  catalog_servable =
+      &OneGauge("adrank_catalog_servable_ads", "Ads that are enabled");
+  catalog_seconds = &OneGauge("adrank_catalog_build_seconds",
+                              "Time the last index took to build");
+  catalog_failed = &OneCounter("adrank_catalog_build_failed_total",
+                               "Catalogues that could not be indexed");
+  log_decisions =
+      &OneGauge("adrank_event_log_decisions", "Decisions in the log");
+  log_events = &OneGauge("adrank_event_log_events", "Events in the log");
+  log_duplicates = &OneGauge("adrank_event_log_duplicate_events",
+                             "Repeated reports since the log was made");
+  log_unknown = &OneGauge("adrank_event_log_unknown_decision_events",
+                          "Events whose decision was unknown when reported");
+  log_pending =
+      &OneGauge("adrank_event_log_pending", "Appends waiting for the disk");
+  log_bytes = &OneGauge("adrank_event_log_bytes", "Bytes on disk");
+  log_commits = &OneGauge("adrank_event_log_commits", "Write batches");
+  log_snapshots =
+      &OneGauge("adrank_event_log_snapshots", "Distinct ads as served");
+  BuildGauge()
+      .Name("adrank_build_info")
+      .Help("1")
+      .Register(registry)
+      .Add({{"version", "0.1.0"}, {"compiler", "gcc " __VERSION__}})
+      .Set(1);
+  OneGauge("process_start_time_seconds", "Start of the process")
+      .Set(absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()));
+  resident = &OneGauge("process_resident_memory_bytes", "Resident memory");
+}
+
+Metrics::Metrics() : series_(std::make_unique<Series>()) {}
+Metrics::~Metrics() = default;
+
+void Metrics::RpcStarted(Rpc rpc) {
+  series_->started[static_cast<size_t>(rpc)]->Increment();
+}
+
+void Metrics::RpcHandled(Rpc rpc, int code, double seconds) {
+  const size_t i = static_cast<size_t>(rpc);
+  const size_t known =
+      code >= 0 && code < static_cast<int>(std::size(kCodes)) ? code : 2;
+  series_->handled[i][known]->Increment();
+  series_->handling[i]->Observe(seconds);
+}
+
+void Metrics::Ranked(const RankOutcome& outcome, const Retrieval& retrieval) {
+  const v1::RankResponse& response = outcome.response;
+  series_->trigger->Observe(response.timings().trigger_us() * 1e-6);
+  series_->predict->Observe(response.timings().predict_us() * 1e-6);
+  series_->rank->Observe(response.timings().rank_us() * 1e-6);
+  series_->total->Observe(response.timings().total_us() * 1e-6);
+  series_->candidates->Observe(response.counts().predicted());
+  for (size_t i = 0; i < kVetoes; ++i) {
+    if (retrieval.filtered_by[i] != 0) {
+      series_->filtered[i]->Increment(retrieval.filtered_by[i]);
+    }
+  }
+  for (const int d : response.degraded()) series_->degraded[d]->Increment();
+  double pctr_sum = 0;
+  int ads = 0;
+  for (const v1::PlacementResult& placement : response.placements()) {
+    if (placement.no_ad_reason() != v1::NO_AD_REASON_UNSPECIFIED) {
+      series_->no_ad[placement.no_ad_reason()]->Increment();
+    }
+    for (const v1::RankedAd& ad : placement.ads()) pctr_sum += ad.pctr();
+    ads += placement.ads_size();
+  }
+  series_->served->Increment(ads);
+  Predicted(response.counts().predicted(), pctr_sum, outcome.non_finite);
+}
+
+void Metrics::Predicted(size_t candidates, double pctr_sum,
+                        uint64_t non_finite) {
+  series_->predictions->Increment(static_cast<double>(candidates));
+  series_->prediction_sum->Increment(pctr_sum);
+  if (non_finite != 0) {
+    series_->non_finite->Increment(static_cast<double>(non_finite));
+  }
+}
+
+void Metrics::DecisionDropped() { series_->decisions_dropped->Increment(); }
+
+void Metrics::EventHandled(v1::EventType type, v1::EventResult::Code code) {
+  // An event of an unknown type is invalid; it counts as unspecified.
+  const size_t t = v1::EventType_IsValid(type) ? type : 0;
+  series_->events[t][code]->Increment();
+}
+
+void Metrics::ModelLoad(double seconds, bool loaded) {
+  series_->load_seconds->Observe(seconds);
+  (loaded ? series_->loads_ok : series_->loads_failed)->Increment();
+}
+
+void Metrics::ModelSwapped(const ModelBundle& bundle, double now_seconds) {
+  const v1::ModelManifest& manifest = bundle.manifest();
+  series_->model_version->Set(static_cast<double>(manifest.version()));
+  series_->model_watermark->Set(
+      static_cast<double>(manifest.last_example_ms()) * 1e-3);
+  series_->model_loaded->Set(now_seconds);
+  series_->model_bytes->Set(static_cast<double>(bundle.bytes()));
+  // One series at a time: versions come every night for years.
+  absl::MutexLock lock(&series_->mu);
+  if (series_->model_info_now != nullptr) {
+    series_->model_info->Remove(series_->model_info_now);
+  }
+  series_->model_info_now =
+      &series_->model_info->Add({{"model", manifest.model_name()},
+                                 {"version", absl::StrCat(manifest.version())},
+                                 {"family", manifest.family()}});
+  series_->model_info_now->Set(1);
+}
+
+void Metrics::CatalogBuilt(const AdIndex& index, double seconds) {
+  series_->catalog_version->Set(static_cast<double>(index.version()));
+  series_->catalog_ads->Set(static_cast<double>(index.stats().ads));
+  series_->catalog_servable->Set(
+      static_cast<double>(index.stats().servable_ads));
+  series_->catalog_seconds->Set(seconds);
+}
+
+void Metrics::CatalogBuildFailed() { series_->catalog_failed->Increment(); }
+
+void Metrics::EventLogStats(const adrank::EventLogStats& stats) {
+  const auto set = [](Gauge* gauge, uint64_t value) {
+    gauge->Set(static_cast<double>(value));
+  };
+  set(series_->log_decisions, stats.decisions);
+  set(series_->log_events, stats.events);
+  set(series_->log_duplicates, stats.duplicate_events);
+  set(series_->log_unknown, stats.unknown_decisions);
+  set(series_->log_pending, stats.pending);
+  set(series_->log_bytes, stats.disk_bytes);
+  set(series_->log_commits, stats.commits);
+  set(series_->log_snapshots, stats.snapshots);
+}
+
+std::string Metrics::Text() const {
+  series_->resident->Set(ResidentBytes());
+  return prometheus::TextSerializer().Serialize(series_->registry.Collect());
+}
+
+}  // namespace adrank

@@ -1,0 +1,57 @@
+// CatalogService over gRPC: reads for everyone, changes on the admin port.
+#ifndef ADRANK_SERVER_RPC_CATALOG_RPC_H_
+#define ADRANK_SERVER_RPC_CATALOG_RPC_H_
+
+#include <functional>
+
+#include "proto/catalog_service.grpc.pb.h"
+#include "server/catalog_loader.h"
+#include "server/metrics.h"
+#include "server/serving_state.h"
+#include "storage/catalog_store.h"
+
+namespace adrank {
+
+// The synchronous API: these calls read and write the disk, and there are few.
+class CatalogRpc : public v1::CatalogService::Service {
+ public:
+  // The pointers must outlive the service. `changed` is called after a change,
+  // to have the index rebuilt; empty: Mutate is PERMISSION_DENIED.
+  CatalogRpc(CatalogStore* store, const ServingState* state,
+             const CatalogLoader* loader, std::function<void()> changed,
+             Metrics* metrics)
+      : store_(store),
+        state_(state),
+        loader_(loader),
+        changed_(std::move(changed)),
+        metrics_(metrics) {}
+
+  grpc::Status Mutate(grpc::ServerContext* context,
+                      const v1::MutateRequest* request,
+                      v1::MutateResponse* response) override;
+  grpc::Status List(grpc::ServerContext* context,
+                    const v1::ListCatalogRequest* request,
+                    v1::ListCatalogResponse* response) override;
+  grpc::Status Status(grpc::ServerContext* context,
+                      const v1::CatalogStatusRequest* request,
+                      v1::CatalogStatusResponse* response) override;
+  grpc::Status History(grpc::ServerContext* context,
+                       const v1::CatalogHistoryRequest* request,
+                       v1::CatalogHistoryResponse* response) override;
+
+ private:
+  absl::Status DoMutate(const v1::MutateRequest& request,
+                        v1::MutateResponse* response);
+  absl::Status DoList(const v1::ListCatalogRequest& request,
+                      v1::ListCatalogResponse* response);
+
+  CatalogStore* const store_;
+  const ServingState* const state_;
+  const CatalogLoader* const loader_;
+  const std::function<void()> changed_;
+  Metrics* const metrics_;
+};
+
+}  // namespace adrank
+
+#endif  // ADRANK_SERVER_RPC_CATALOG_RPC_H_

@@ -1,0 +1,171 @@
+#include "server/rpc/event_rpc.h"
+
+#include <deque>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "server/rpc/rpc_scope.h"
+
+namespace adrank {
+namespace {
+
+// Events of one stream that wait for the log; more are not read until results
+// were written, so that a fast sender is slowed down instead of filling memory.
+constexpr size_t kMaxOutstanding = 4096;
+
+// One bidirectional stream. Reads run ahead of the log; results are written in
+// the order of the events. The log calls back on its own thread, gRPC on
+// others: everything is under mu_, and each operation keeps the object alive by
+// being counted.
+class StreamReactor
+    : public grpc::ServerBidiReactor<v1::Event, v1::EventResult> {
+ public:
+  StreamReactor(EventLog* log, Metrics* metrics)
+      : log_(log), metrics_(metrics), scope_(Rpc::kStreamEvents, metrics) {
+    StartRead(&incoming_);
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) {
+      absl::MutexLock lock(&mu_);
+      reading_ = false;
+      no_more_ = true;
+      MaybeFinish();
+      return;
+    }
+    Slot* slot;
+    {
+      absl::MutexLock lock(&mu_);
+      slot = &slots_.emplace_back();
+      slot->type = incoming_.type();
+      ++in_log_;
+    }
+    // A deque keeps the addresses of its elements while others come and go at
+    // its ends; the slot is only popped after it is done.
+    std::vector<v1::Event> events;
+    events.push_back(std::move(incoming_));
+    log_->AppendEvents(std::move(events),
+                       [this, slot](std::vector<v1::EventResult> results) {
+                         OnLogged(slot, std::move(results));
+                       });
+    absl::MutexLock lock(&mu_);
+    if (slots_.size() < kMaxOutstanding && !cancelled_) {
+      incoming_.Clear();
+      StartRead(&incoming_);
+    } else {
+      reading_ = false;  // OnWriteDone starts it again
+    }
+  }
+
+  void OnWriteDone(bool ok) override {
+    absl::MutexLock lock(&mu_);
+    writing_ = false;
+    slots_.pop_front();
+    if (!ok) cancelled_ = true;
+    if (!reading_ && !no_more_ && !cancelled_ &&
+        slots_.size() < kMaxOutstanding / 2) {
+      reading_ = true;
+      incoming_.Clear();
+      StartRead(&incoming_);
+    }
+    MaybeWrite();
+    MaybeFinish();
+  }
+
+  void OnCancel() override {
+    absl::MutexLock lock(&mu_);
+    cancelled_ = true;
+    MaybeFinish();
+  }
+
+  void OnDone() override { delete this; }
+
+ private:
+  struct Slot {
+    v1::EventType type;
+    v1::EventResult result;
+    bool done = false;
+  };
+
+  void OnLogged(Slot* slot, std::vector<v1::EventResult> results) {
+    metrics_->EventHandled(slot->type, results[0].code());
+    absl::MutexLock lock(&mu_);
+    slot->result = std::move(results[0]);
+    slot->done = true;
+    --in_log_;
+    MaybeWrite();
+    MaybeFinish();
+  }
+
+  void MaybeWrite() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (writing_ || cancelled_ || slots_.empty() || !slots_.front().done) {
+      return;
+    }
+    writing_ = true;
+    StartWrite(&slots_.front().result);
+  }
+
+  // Ends the call when the client has said all and been told all, or has gone;
+  // never while the log may still call back.
+  void MaybeFinish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (finished_ || writing_ || in_log_ != 0) return;
+    if (reading_ && !cancelled_) return;
+    if (!cancelled_ && (!no_more_ || !slots_.empty())) return;
+    finished_ = true;
+    Finish(scope_.Done(cancelled_ ? absl::CancelledError("client has gone")
+                                  : absl::OkStatus()));
+  }
+
+  EventLog* const log_;
+  Metrics* const metrics_;
+  const RpcScope scope_;
+  v1::Event incoming_;  // only between StartRead and OnReadDone
+  absl::Mutex mu_;
+  std::deque<Slot> slots_ ABSL_GUARDED_BY(mu_);
+  size_t in_log_ ABSL_GUARDED_BY(mu_) = 0;
+  bool reading_ ABSL_GUARDED_BY(mu_) = true;
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool no_more_ ABSL_GUARDED_BY(mu_) = false;
+  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+}  // namespace
+
+grpc::ServerUnaryReactor* EventRpc::LogEvents(
+    grpc::CallbackServerContext* context, const v1::LogEventsRequest* request,
+    v1::LogEventsResponse* response) {
+  const RpcScope scope(Rpc::kLogEvents, metrics_);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (static_cast<uint32_t>(request->events_size()) > max_events_) {
+    reactor->Finish(scope.Done(absl::InvalidArgumentError(
+        absl::StrCat("events: ", request->events_size(),
+                     " exceeds the limit of ", max_events_))));
+    return reactor;
+  }
+  std::vector<v1::Event> events(request->events().begin(),
+                                request->events().end());
+  // The request and response live until Finish.
+  log_->AppendEvents(
+      std::move(events), [this, scope, request, response,
+                          reactor](std::vector<v1::EventResult> results) {
+        for (size_t i = 0; i < results.size(); ++i) {
+          metrics_->EventHandled(request->events(static_cast<int>(i)).type(),
+                                 results[i].code());
+          *response->add_results() = std::move(results[i]);
+        }
+        reactor->Finish(scope.Done(absl::OkStatus()));
+      });
+  return reactor;
+}
+
+grpc::ServerBidiReactor<v1::Event, v1::EventResult>* EventRpc::StreamEvents(
+    grpc::CallbackServerContext*) {
+  return new StreamReactor(log_, metrics_);
+}
+
+}  // namespace adrank

@@ -1,0 +1,33 @@
+// EventService over gRPC: events go to the log, results come back when they are
+// as durable as configured.
+#ifndef ADRANK_SERVER_RPC_EVENT_RPC_H_
+#define ADRANK_SERVER_RPC_EVENT_RPC_H_
+
+#include "proto/event_service.grpc.pb.h"
+#include "server/metrics.h"
+#include "storage/event_log.h"
+
+namespace adrank {
+
+class EventRpc : public v1::EventService::CallbackService {
+ public:
+  // The pointers must outlive the service. A call with more than `max_events`
+  // is InvalidArgument.
+  EventRpc(EventLog* log, uint32_t max_events, Metrics* metrics)
+      : log_(log), max_events_(max_events), metrics_(metrics) {}
+
+  grpc::ServerUnaryReactor* LogEvents(grpc::CallbackServerContext* context,
+                                      const v1::LogEventsRequest* request,
+                                      v1::LogEventsResponse* response) override;
+  grpc::ServerBidiReactor<v1::Event, v1::EventResult>* StreamEvents(
+      grpc::CallbackServerContext* context) override;
+
+ private:
+  EventLog* const log_;
+  const uint32_t max_events_;
+  Metrics* const metrics_;
+};
+
+}  // namespace adrank
+
+#endif  // ADRANK_SERVER_RPC_EVENT_RPC_H_

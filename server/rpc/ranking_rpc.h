@@ -1,0 +1,51 @@
+// RankingService over gRPC: the pipeline with metrics and the decision log.
+#ifndef ADRANK_SERVER_RPC_RANKING_RPC_H_
+#define ADRANK_SERVER_RPC_RANKING_RPC_H_
+
+#include "proto/ranking_service.grpc.pb.h"
+#include "server/metrics.h"
+#include "server/ranking_pipeline.h"
+#include "server/serving_state.h"
+#include "storage/decision_id.h"
+#include "storage/event_log.h"
+
+namespace adrank {
+
+// Callback API: a request is computed on the thread that received it, since it
+// takes less time than handing it over would.
+class RankingRpc : public v1::RankingService::CallbackService {
+ public:
+  // The pointers must outlive the service.
+  RankingRpc(const RankingPipeline* pipeline, const ServingState* state,
+             DecisionIdGenerator* ids, EventLog* log, Metrics* metrics)
+      : pipeline_(pipeline),
+        state_(state),
+        ids_(ids),
+        log_(log),
+        metrics_(metrics) {}
+
+  grpc::ServerUnaryReactor* Rank(grpc::CallbackServerContext* context,
+                                 const v1::RankRequest* request,
+                                 v1::RankResponse* response) override;
+  grpc::ServerUnaryReactor* Predict(grpc::CallbackServerContext* context,
+                                    const v1::PredictRequest* request,
+                                    v1::PredictResponse* response) override;
+  grpc::ServerUnaryReactor* Explain(grpc::CallbackServerContext* context,
+                                    const v1::ExplainRequest* request,
+                                    v1::ExplainResponse* response) override;
+
+ private:
+  absl::Status RankAndLog(grpc::CallbackServerContext* context,
+                          const v1::RankRequest& request,
+                          v1::RankResponse* response) const;
+
+  const RankingPipeline* const pipeline_;
+  const ServingState* const state_;
+  DecisionIdGenerator* const ids_;
+  EventLog* const log_;
+  Metrics* const metrics_;
+};
+
+}  // namespace adrank
+
+#endif  // ADRANK_SERVER_RPC_RANKING_RPC_H_

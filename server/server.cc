@@ -1,0 +1,283 @@
+#include "server/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <atomic>
+#include <chrono>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/files.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "model/model_store.h"
+#include "server/catalog_loader.h"
+#include "server/http_endpoint.h"
+#include "server/metrics.h"
+#include "server/model_watcher.h"
+#include "server/periodic.h"
+#include "server/ranking_pipeline.h"
+#include "server/rpc/catalog_rpc.h"
+#include "server/rpc/event_rpc.h"
+#include "server/rpc/model_rpc.h"
+#include "server/rpc/ranking_rpc.h"
+#include "server/serving_state.h"
+#include "storage/catalog_store.h"
+#include "storage/event_log.h"
+
+namespace adrank {
+namespace {
+
+constexpr absl::Duration kDefaultGrace = absl::Seconds(5);
+// How often the catalogue is looked at without being told of a change.
+constexpr absl::Duration kCatalogPeriod = absl::Seconds(30);
+constexpr absl::Duration kRetentionPeriod = absl::Hours(1);
+
+std::string ModelName(const v1::ServerConfig& config) {
+  return config.model().model_name().empty() ? "ctr"
+                                             : config.model().model_name();
+}
+
+// 0 is the default, -1 asks for a free port.
+int Port(int32_t configured, int standard) {
+  return configured == 0 ? standard : configured;
+}
+
+std::string Address(const v1::ServerConfig& config) {
+  return config.listen().address().empty() ? "127.0.0.1"
+                                           : config.listen().address();
+}
+
+class ServerImpl : public Server {
+ public:
+  explicit ServerImpl(const v1::ServerConfig& config) : config_(config) {}
+  ~ServerImpl() override {
+    const absl::Status status = Shutdown(kDefaultGrace);
+    if (!status.ok()) LOG(ERROR) << "shutdown: " << status;
+  }
+
+  absl::Status Init(const Clock* clock);
+  Ports ports() const override { return ports_; }
+  absl::Status Shutdown(absl::Duration grace) override;
+  absl::Status CheckForModel() override { return watcher_->RunOnce(); }
+
+ private:
+  absl::Status OpenStores(const Clock* clock);
+  absl::Status Listen();
+  absl::StatusOr<std::unique_ptr<grpc::Server>> BuildServer(
+      const std::vector<grpc::Service*>& services, int port, int* chosen);
+  std::string StatusPage();
+  std::string MetricsPage();
+
+  const v1::ServerConfig config_;
+  // Destroyed in reverse: servers before what they call.
+  Metrics metrics_;
+  ServingState state_;
+  std::unique_ptr<const RankingPipeline> pipeline_;
+  std::unique_ptr<EventLog> log_;
+  std::unique_ptr<CatalogStore> catalog_;
+  std::unique_ptr<DecisionIdGenerator> ids_;
+  std::unique_ptr<ModelWatcher> watcher_;
+  std::unique_ptr<CatalogLoader> loader_;
+  std::unique_ptr<Periodic> watch_models_;
+  std::unique_ptr<Periodic> load_catalog_;
+  std::unique_ptr<Periodic> retention_;
+  std::unique_ptr<RankingRpc> ranking_;
+  std::unique_ptr<EventRpc> events_;
+  std::unique_ptr<CatalogRpc> catalog_reads_, catalog_admin_;
+  std::unique_ptr<ModelRpc> models_;
+  std::unique_ptr<grpc::Server> main_, admin_;
+  std::unique_ptr<HttpEndpoint> http_;
+  Ports ports_;
+  std::atomic<bool> ready_{false};
+  absl::Mutex shutdown_mu_;
+  bool shut_down_ ABSL_GUARDED_BY(shutdown_mu_) = false;
+};
+
+absl::Status ServerImpl::OpenStores(const Clock* clock) {
+  ASSIGN_OR_RETURN(pipeline_, RankingPipeline::Create(config_, clock));
+  ASSIGN_OR_RETURN(log_, EventLog::Open(config_.storage(), clock));
+  ASSIGN_OR_RETURN(catalog_,
+                   CatalogStore::Open(config_.storage().data_dir(), clock));
+  // Not for learning, not stored: two runs must not repeat an id.
+  ids_ = std::make_unique<DecisionIdGenerator>(
+      clock, static_cast<uint16_t>(config_.storage().node_id()),
+      std::random_device{}());
+  const std::string name = ModelName(config_);
+  watcher_ = std::make_unique<ModelWatcher>(
+      ModelStore(config_.model().model_dir(), name), name, clock, &state_,
+      &metrics_);
+  loader_ = std::make_unique<CatalogLoader>(catalog_.get(), &state_, &metrics_);
+  return absl::OkStatus();
+}
+
+absl::Status ServerImpl::Init(const Clock* clock) {
+  RETURN_IF_ERROR(ValidateConfig(config_));
+  RETURN_IF_ERROR(OpenStores(clock));
+  RETURN_IF_ERROR(loader_->RunOnce());
+  if (const absl::Status model = watcher_->RunOnce(); !model.ok()) {
+    LOG(ERROR) << "starting without the published model: " << model;
+  }
+  const uint32_t poll_ms =
+      config_.model().poll_ms() == 0 ? 1000 : config_.model().poll_ms();
+  watch_models_ =
+      std::make_unique<Periodic>(absl::Milliseconds(poll_ms),
+                                 [this] { watcher_->RunOnce().IgnoreError(); });
+  load_catalog_ = std::make_unique<Periodic>(
+      kCatalogPeriod, [this] { loader_->RunOnce().IgnoreError(); });
+  if (config_.storage().retention_days() > 0) {
+    retention_ = std::make_unique<Periodic>(kRetentionPeriod, [this] {
+      if (const absl::Status s = log_->ApplyRetention(); !s.ok()) {
+        LOG(ERROR) << "retention: " << s;
+      }
+    });
+  }
+  return Listen();
+}
+
+absl::StatusOr<std::unique_ptr<grpc::Server>> ServerImpl::BuildServer(
+    const std::vector<grpc::Service*>& services, int port, int* chosen) {
+  grpc::ServerBuilder builder;
+  const std::string address =
+      absl::StrCat(Address(config_), ":", port < 0 ? 0 : port);
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), chosen);
+  // Else a second server would silently share the port with the first.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.SetMaxReceiveMessageSize(
+      static_cast<int>(pipeline_->limits().max_message_bytes));
+  for (grpc::Service* service : services) builder.RegisterService(service);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr || *chosen == 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("cannot listen on ", address, " (gRPC): address in use?"));
+  }
+  return server;
+}
+
+absl::Status ServerImpl::Listen() {
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  ranking_ = std::make_unique<RankingRpc>(pipeline_.get(), &state_, ids_.get(),
+                                          log_.get(), &metrics_);
+  events_ = std::make_unique<EventRpc>(
+      log_.get(), pipeline_->limits().max_events, &metrics_);
+  catalog_reads_ =
+      std::make_unique<CatalogRpc>(catalog_.get(), &state_, loader_.get(),
+                                   std::function<void()>(), &metrics_);
+  catalog_admin_ = std::make_unique<CatalogRpc>(
+      catalog_.get(), &state_, loader_.get(),
+      [this] { load_catalog_->Notify(); }, &metrics_);
+  models_ = std::make_unique<ModelRpc>(watcher_.get(), &metrics_);
+  ASSIGN_OR_RETURN(
+      main_,
+      BuildServer({ranking_.get(), events_.get(), catalog_reads_.get()},
+                  Port(config_.listen().grpc_port(), 8500), &ports_.grpc));
+  ASSIGN_OR_RETURN(
+      admin_,
+      BuildServer({models_.get(), catalog_admin_.get()},
+                  Port(config_.listen().admin_port(), 8502), &ports_.admin));
+  HttpEndpoint::Pages pages;
+  pages.metrics = [this] { return MetricsPage(); };
+  pages.ready = [this] { return ready_.load(); };
+  pages.status = [this] { return StatusPage(); };
+  ASSIGN_OR_RETURN(http_,
+                   HttpEndpoint::Start(Address(config_),
+                                       Port(config_.listen().http_port(), 8501),
+                                       std::move(pages)));
+  ports_.http = http_->port();
+  ready_ = true;
+  if (!config_.listen().ports_file().empty()) {
+    RETURN_IF_ERROR(files::WriteAtomically(
+        config_.listen().ports_file(),
+        absl::StrFormat("grpc=%d http=%d admin=%d\n", ports_.grpc, ports_.http,
+                        ports_.admin)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ServerImpl::Shutdown(absl::Duration grace) {
+  absl::MutexLock lock(&shutdown_mu_);
+  if (shut_down_) return absl::OkStatus();
+  shut_down_ = true;
+  ready_ = false;
+  const auto deadline =
+      std::chrono::system_clock::now() + absl::ToChronoMilliseconds(grace);
+  for (grpc::Server* server : {main_.get(), admin_.get()}) {
+    if (server == nullptr) continue;
+    if (auto* health = server->GetHealthCheckService()) {
+      health->SetServingStatus(false);
+    }
+    server->Shutdown(deadline);
+  }
+  watch_models_.reset();
+  load_catalog_.reset();
+  retention_.reset();
+  return log_ == nullptr ? absl::OkStatus() : log_->Flush();
+}
+
+std::string ServerImpl::MetricsPage() {
+  metrics_.EventLogStats(log_->Stats());
+  return metrics_.Text();
+}
+
+std::string ServerImpl::StatusPage() {
+  const v1::ModelStatusResponse model = watcher_->Status();
+  const auto serving = state_.Current();
+  const EventLogStats log = log_->Stats();
+  return absl::StrFormat(
+      "{\"ready\": %s,\n"
+      " \"model\": {\"name\": \"%s\", \"serving_version\": %d, "
+      "\"previous_version\": %d, \"published_version\": %d},\n"
+      " \"catalog\": {\"serving_version\": %d, \"ads\": %d, "
+      "\"servable_ads\": %d},\n"
+      " \"event_log\": {\"decisions\": %d, \"events\": %d, "
+      "\"duplicate_events\": %d, \"pending\": %d, \"bytes\": %d}}\n",
+      ready_ ? "true" : "false", model.model_name(), model.serving_version(),
+      model.previous_version(), model.published_version(),
+      serving->index->version(), serving->index->stats().ads,
+      serving->index->stats().servable_ads, log.decisions, log.events,
+      log.duplicate_events, log.pending, log.disk_bytes);
+}
+
+absl::Status CheckPort(const char* name, int32_t port) {
+  if (port >= -1 && port <= 65535) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("listen.", name, ": ", port, " not in [-1, 65535]"));
+}
+
+}  // namespace
+
+absl::Status ValidateConfig(const v1::ServerConfig& config) {
+  if (config.storage().data_dir().empty()) {
+    return absl::InvalidArgumentError("storage.data_dir: required");
+  }
+  if (config.storage().node_id() > 65535) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "storage.node_id: ", config.storage().node_id(), " not in [0, 65535]"));
+  }
+  if (config.storage().group_commit_ms() > 1000) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "storage.group_commit_ms: ", config.storage().group_commit_ms(),
+        " exceeds 1000"));
+  }
+  if (config.model().model_dir().empty()) {
+    return absl::InvalidArgumentError("model.model_dir: required");
+  }
+  RETURN_IF_ERROR(CheckPort("grpc_port", config.listen().grpc_port()));
+  RETURN_IF_ERROR(CheckPort("http_port", config.listen().http_port()));
+  RETURN_IF_ERROR(CheckPort("admin_port", config.listen().admin_port()));
+  return RankingPipeline::Create(config, Clock::Real()).status();
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(
+    const v1::ServerConfig& config, const Clock* clock) {
+  auto server = std::make_unique<ServerImpl>(config);
+  RETURN_IF_ERROR(server->Init(clock));
+  return std::unique_ptr<Server>(std::move(server));
+}
+
+}  // namespace adrank
