@@ -66,6 +66,10 @@ absl::Status WriteBundle(const std::string& dir, const BundleContents& contents,
   }
   const std::string manifest = PrintTextProto(bundle->manifest());
   const std::string golden_bytes = golden.SerializeAsString();
+  if (!v1::GoldenExamples().ParseFromString(golden_bytes)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(kGoldenFile, ": text that is not UTF-8"));
+  }
   if (golden_bytes.size() > kMaxGoldenBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat(kGoldenFile, ": ", golden_bytes.size(), " bytes, at most ",
