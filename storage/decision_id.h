@@ -5,6 +5,7 @@
 #include <compare>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
@@ -31,6 +32,10 @@ struct DecisionId {
   static DecisionId FromBytes(absl::string_view bytes);
 
   friend auto operator<=>(const DecisionId&, const DecisionId&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const DecisionId& id) {
+    return H::combine(std::move(h), id.ms << 16 | id.node, id.sequence);
+  }
 };
 
 // Makes ids that are unique on this node and never go back, though the clock

@@ -1,0 +1,482 @@
+// Families and keys (integers big-endian):
+//   entities:  key   := u8(type) id
+//              value := serialised v1::CatalogEntity
+//   history:   key   := u8(type) u8(id bytes) id be64(~version) be32(~index)
+//              value := serialised v1::CatalogChange; index counts the
+//                       operations of one Apply
+//   children:  key   := u8(type) u8(id bytes) id u8(child type) child id
+//              value := empty; the entities that refer to (type, id)
+//   default:   "format", "version" -> be64
+#include "storage/catalog_store.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/base/internal/endian.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "base/files.h"
+#include "base/status_macros.h"
+#include "rocksdb/cache.h"
+#include "rocksdb/utilities/write_batch_with_index.h"
+#include "storage/rocks.h"
+
+namespace adrank {
+namespace {
+
+constexpr char kVersionKey[] = "version";
+constexpr size_t kBlockCacheBytes = 64 << 20;
+constexpr size_t kMaxIdBytes = 128;
+
+absl::string_view Noun(v1::EntityType type) {
+  switch (type) {
+    case v1::ENTITY_TYPE_ADVERTISER:
+      return "advertiser";
+    case v1::ENTITY_TYPE_CAMPAIGN:
+      return "campaign";
+    case v1::ENTITY_TYPE_AD_GROUP:
+      return "ad_group";
+    case v1::ENTITY_TYPE_AD:
+      return "ad";
+    default:
+      return "entity";
+  }
+}
+
+std::string Name(const v1::EntityKey& key) {
+  return absl::StrCat(Noun(key.type()), " \"", key.id(), "\"");
+}
+
+std::string EntityBytes(const v1::EntityKey& key) {
+  return absl::StrCat(std::string(1, static_cast<char>(key.type())), key.id());
+}
+
+// Prefix of the history and of the children of an entity.
+std::string OwnerBytes(const v1::EntityKey& key) {
+  return absl::StrCat(std::string(1, static_cast<char>(key.type())),
+                      std::string(1, static_cast<char>(key.id().size())),
+                      key.id());
+}
+
+std::string HistoryBytes(const v1::EntityKey& key, int64_t version,
+                         uint32_t index) {
+  char buffer[12];
+  absl::big_endian::Store64(buffer, ~static_cast<uint64_t>(version));
+  absl::big_endian::Store32(buffer + 8, ~index);
+  return absl::StrCat(OwnerBytes(key),
+                      absl::string_view(buffer, sizeof(buffer)));
+}
+
+v1::EntityKey MakeKey(v1::EntityType type, const std::string& id) {
+  v1::EntityKey key;
+  key.set_type(type);
+  key.set_id(id);
+  return key;
+}
+
+// The entity that this one refers to; UNSPECIFIED for advertisers.
+v1::EntityKey ParentOf(const v1::CatalogEntity& entity) {
+  switch (entity.entity_case()) {
+    case v1::CatalogEntity::kCampaign:
+      return MakeKey(v1::ENTITY_TYPE_ADVERTISER,
+                     entity.campaign().advertiser_id());
+    case v1::CatalogEntity::kAdGroup:
+      return MakeKey(v1::ENTITY_TYPE_CAMPAIGN, entity.ad_group().campaign_id());
+    case v1::CatalogEntity::kAd:
+      return MakeKey(v1::ENTITY_TYPE_AD_GROUP, entity.ad().ad_group_id());
+    default:
+      return v1::EntityKey();
+  }
+}
+
+bool HasParent(const v1::EntityKey& parent) {
+  return parent.type() != v1::ENTITY_TYPE_UNSPECIFIED;
+}
+
+rocks::Spec CatalogSpec(const std::string& data_dir) {
+  rocks::Spec spec;
+  spec.path = files::Join(data_dir, "catalog");
+  spec.noun = "catalogue";
+  spec.format_prefix = "adrank catalogue ";
+  spec.format_version = 1;
+  const auto cache = rocksdb::NewLRUCache(kBlockCacheBytes);
+  const auto family = [&](size_t buffer) {
+    return rocks::FamilyOptions(rocks::Access::kPoint, buffer, cache);
+  };
+  spec.families = {{rocksdb::kDefaultColumnFamilyName, family(1 << 20)},
+                   {"entities", family(32 << 20)},
+                   {"history", family(32 << 20)},
+                   {"children", family(16 << 20)}};
+  return spec;
+}
+
+class CatalogStoreImpl final : public CatalogStore {
+ public:
+  CatalogStoreImpl(std::unique_ptr<rocks::Database> database,
+                   const Clock* clock, int64_t version)
+      : clock_(clock), database_(std::move(database)), version_(version) {}
+
+  absl::StatusOr<ApplyResult> Apply(
+      absl::Span<const v1::CatalogOperation> operations,
+      const ApplyOptions& options) override;
+  int64_t Version() override {
+    absl::MutexLock lock(&mu_);
+    return version_;
+  }
+  absl::StatusOr<std::pair<v1::Catalog, int64_t>> Load() override;
+  absl::StatusOr<std::vector<v1::CatalogEntity>> List(
+      v1::EntityType type, const v1::EntityKey& after, uint32_t limit) override;
+  absl::StatusOr<v1::CatalogEntity> Get(const v1::EntityKey& key) override;
+  absl::StatusOr<std::vector<v1::CatalogChange>> History(
+      const v1::EntityKey& key, uint32_t limit) override;
+
+ private:
+  // Everything one Apply would write; reads through it see what came before.
+  struct Change {
+    rocksdb::WriteBatchWithIndex batch{rocksdb::BytewiseComparator(), 0,
+                                       /*overwrite_key=*/true};
+    int64_t version = 0;
+    int64_t time_ms = 0;
+    uint32_t index = 0;  // of the operation
+  };
+
+  rocksdb::DB* db() const { return database_->db.get(); }
+  rocksdb::ColumnFamilyHandle* entities() const {
+    return database_->families[1];
+  }
+  rocksdb::ColumnFamilyHandle* history() const {
+    return database_->families[2];
+  }
+  rocksdb::ColumnFamilyHandle* children() const {
+    return database_->families[3];
+  }
+  absl::Status ToStatus(const rocksdb::Status& s) const {
+    return rocks::ToStatus(s, absl::StrCat("catalogue ", database_->path));
+  }
+
+  // One operation: *error says why it cannot be applied; the status is not OK
+  // when the store failed. Changes the batch only when both are OK.
+  absl::Status ApplyOne(const v1::CatalogOperation& operation, Change* change,
+                        absl::Status* error);
+  absl::Status Upsert(const v1::CatalogEntity& entity, Change* change,
+                      absl::Status* error);
+  absl::Status Remove(const v1::EntityKey& key, Change* change,
+                      absl::Status* error);
+  // Empty (ENTITY_NOT_SET) when there is none.
+  absl::StatusOr<v1::CatalogEntity> Find(const v1::EntityKey& key,
+                                         Change* change);
+  absl::StatusOr<bool> Exists(const v1::EntityKey& key, Change* change);
+  // Name of an entity that refers to `key`; empty when there is none.
+  absl::StatusOr<std::string> AnyChild(const v1::EntityKey& key,
+                                       Change* change);
+  std::string ChildBytes(const v1::EntityKey& parent,
+                         const v1::EntityKey& child) const {
+    return OwnerBytes(parent) + EntityBytes(child);
+  }
+  absl::Status Parse(rocksdb::Iterator* it, v1::CatalogEntity* entity) const;
+
+  const Clock* const clock_;
+  const std::unique_ptr<rocks::Database> database_;
+  absl::Mutex mu_;  // one writer at a time
+  int64_t version_ ABSL_GUARDED_BY(mu_);
+};
+
+absl::StatusOr<v1::CatalogEntity> CatalogStoreImpl::Find(
+    const v1::EntityKey& key, Change* change) {
+  std::string value;
+  const rocksdb::Status s = change->batch.GetFromBatchAndDB(
+      db(), rocksdb::ReadOptions(), entities(), EntityBytes(key), &value);
+  v1::CatalogEntity entity;
+  if (s.IsNotFound()) return entity;
+  RETURN_IF_ERROR(ToStatus(s));
+  if (!entity.ParseFromString(value)) {
+    return absl::DataLossError(absl::StrCat("catalogue ", database_->path, ": ",
+                                            Name(key), " is damaged"));
+  }
+  return entity;
+}
+
+absl::StatusOr<bool> CatalogStoreImpl::Exists(const v1::EntityKey& key,
+                                              Change* change) {
+  rocksdb::PinnableSlice value;
+  const rocksdb::Status s = change->batch.GetFromBatchAndDB(
+      db(), rocksdb::ReadOptions(), entities(), EntityBytes(key), &value);
+  if (s.IsNotFound()) return false;
+  RETURN_IF_ERROR(ToStatus(s));
+  return true;
+}
+
+absl::StatusOr<std::string> CatalogStoreImpl::AnyChild(const v1::EntityKey& key,
+                                                       Change* change) {
+  const std::string prefix = OwnerBytes(key);
+  std::unique_ptr<rocksdb::Iterator> it(change->batch.NewIteratorWithBase(
+      children(), db()->NewIterator(rocksdb::ReadOptions(), children())));
+  it->Seek(prefix);
+  RETURN_IF_ERROR(ToStatus(it->status()));
+  if (!it->Valid() || !it->key().starts_with(prefix)) return std::string();
+  absl::string_view child = rocks::View(it->key());
+  child.remove_prefix(prefix.size());
+  return Name(MakeKey(static_cast<v1::EntityType>(child[0]),
+                      std::string(child.substr(1))));
+}
+
+absl::Status CatalogStoreImpl::Upsert(const v1::CatalogEntity& entity,
+                                      Change* change, absl::Status* error) {
+  *error = ValidateEntity(entity);
+  if (!error->ok()) return absl::OkStatus();
+  const v1::EntityKey key = KeyOf(entity);
+  const v1::EntityKey parent = ParentOf(entity);
+  if (HasParent(parent)) {
+    ASSIGN_OR_RETURN(const bool exists, Exists(parent, change));
+    if (!exists) {
+      *error = absl::InvalidArgumentError(
+          absl::StrCat(Name(key), ": ", Name(parent), " does not exist"));
+      return absl::OkStatus();
+    }
+  }
+  ASSIGN_OR_RETURN(const v1::CatalogEntity old, Find(key, change));
+  const v1::EntityKey old_parent = ParentOf(old);
+  if (HasParent(old_parent) && old_parent.id() != parent.id()) {
+    RETURN_IF_ERROR(ToStatus(
+        change->batch.Delete(children(), ChildBytes(old_parent, key))));
+  }
+  if (HasParent(parent) && old_parent.id() != parent.id()) {
+    RETURN_IF_ERROR(
+        ToStatus(change->batch.Put(children(), ChildBytes(parent, key), "")));
+  }
+  return ToStatus(change->batch.Put(entities(), EntityBytes(key),
+                                    entity.SerializeAsString()));
+}
+
+absl::Status CatalogStoreImpl::Remove(const v1::EntityKey& key, Change* change,
+                                      absl::Status* error) {
+  if (key.id().empty() || key.id().size() > kMaxIdBytes ||
+      key.type() == v1::ENTITY_TYPE_UNSPECIFIED ||
+      !v1::EntityType_IsValid(key.type())) {
+    *error = absl::InvalidArgumentError(
+        absl::StrCat("remove: ", Name(key), " is not the key of an entity"));
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const v1::CatalogEntity old, Find(key, change));
+  if (old.entity_case() == v1::CatalogEntity::ENTITY_NOT_SET) {
+    *error = absl::NotFoundError(absl::StrCat(Name(key), " does not exist"));
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const std::string child, AnyChild(key, change));
+  if (!child.empty()) {
+    *error = absl::FailedPreconditionError(absl::StrCat(
+        Name(key), " cannot be removed: ", child, " refers to it"));
+    return absl::OkStatus();
+  }
+  const v1::EntityKey parent = ParentOf(old);
+  if (HasParent(parent)) {
+    RETURN_IF_ERROR(
+        ToStatus(change->batch.Delete(children(), ChildBytes(parent, key))));
+  }
+  return ToStatus(change->batch.Delete(entities(), EntityBytes(key)));
+}
+
+absl::Status CatalogStoreImpl::ApplyOne(const v1::CatalogOperation& operation,
+                                        Change* change, absl::Status* error) {
+  switch (operation.operation_case()) {
+    case v1::CatalogOperation::kUpsert:
+      RETURN_IF_ERROR(Upsert(operation.upsert(), change, error));
+      break;
+    case v1::CatalogOperation::kRemove:
+      RETURN_IF_ERROR(Remove(operation.remove(), change, error));
+      break;
+    case v1::CatalogOperation::OPERATION_NOT_SET:
+      *error = absl::InvalidArgumentError("the operation is empty");
+  }
+  if (!error->ok()) return absl::OkStatus();
+  v1::CatalogChange line;
+  line.set_catalog_version(change->version);
+  line.set_time_ms(change->time_ms);
+  *line.mutable_operation() = operation;
+  return ToStatus(change->batch.Put(
+      history(), HistoryBytes(KeyOf(operation), change->version, change->index),
+      line.SerializeAsString()));
+}
+
+absl::StatusOr<ApplyResult> CatalogStoreImpl::Apply(
+    absl::Span<const v1::CatalogOperation> operations,
+    const ApplyOptions& options) {
+  absl::MutexLock lock(&mu_);
+  ApplyResult result;
+  result.version = version_;
+  Change change;
+  change.version = version_ + 1;
+  change.time_ms = clock_->NowMs();
+  bool failed = false;
+  for (const v1::CatalogOperation& operation : operations) {
+    absl::Status error;
+    RETURN_IF_ERROR(ApplyOne(operation, &change, &error));
+    ++change.index;
+    failed = failed || !error.ok();
+    result.applied += error.ok();
+    result.errors.push_back(std::move(error));
+  }
+  if (options.validate_only || (failed && !options.partial_failure)) {
+    result.applied = 0;
+  }
+  if (result.applied == 0) return result;
+  char version[8];
+  absl::big_endian::Store64(version, static_cast<uint64_t>(change.version));
+  RETURN_IF_ERROR(ToStatus(
+      change.batch.Put(kVersionKey, rocksdb::Slice(version, sizeof(version)))));
+  rocksdb::WriteOptions synced;
+  synced.sync = true;
+  RETURN_IF_ERROR(ToStatus(db()->Write(synced, change.batch.GetWriteBatch())));
+  version_ = change.version;
+  result.version = version_;
+  return result;
+}
+
+absl::Status CatalogStoreImpl::Parse(rocksdb::Iterator* it,
+                                     v1::CatalogEntity* entity) const {
+  if (entity->ParseFromArray(it->value().data(),
+                             static_cast<int>(it->value().size())) &&
+      EntityBytes(KeyOf(*entity)) == rocks::View(it->key())) {
+    return absl::OkStatus();
+  }
+  return absl::DataLossError(
+      absl::StrCat("catalogue ", database_->path, ": the entity with key ",
+                   it->key().ToString(/*hex=*/true), " is damaged"));
+}
+
+absl::StatusOr<std::pair<v1::Catalog, int64_t>> CatalogStoreImpl::Load() {
+  rocksdb::ReadOptions options = rocks::ScanOptions();
+  std::pair<v1::Catalog, int64_t> result;
+  {
+    absl::MutexLock lock(&mu_);
+    options.snapshot = db()->GetSnapshot();
+    result.second = version_;
+  }
+  // Deleted before the snapshot is released below.
+  absl::Status status;
+  {
+    std::unique_ptr<rocksdb::Iterator> it(
+        db()->NewIterator(options, entities()));
+    v1::CatalogEntity entity;
+    for (it->SeekToFirst(); it->Valid() && status.ok(); it->Next()) {
+      status = Parse(it.get(), &entity);
+      v1::Catalog& catalog = result.first;
+      if (entity.has_advertiser()) {
+        catalog.add_advertisers()->Swap(entity.mutable_advertiser());
+      } else if (entity.has_campaign()) {
+        catalog.add_campaigns()->Swap(entity.mutable_campaign());
+      } else if (entity.has_ad_group()) {
+        catalog.add_ad_groups()->Swap(entity.mutable_ad_group());
+      } else if (entity.has_ad()) {
+        catalog.add_ads()->Swap(entity.mutable_ad());
+      }
+    }
+    status.Update(ToStatus(it->status()));
+  }
+  db()->ReleaseSnapshot(options.snapshot);
+  RETURN_IF_ERROR(status);
+  return result;
+}
+
+absl::StatusOr<std::vector<v1::CatalogEntity>> CatalogStoreImpl::List(
+    v1::EntityType type, const v1::EntityKey& after, uint32_t limit) {
+  std::unique_ptr<rocksdb::Iterator> it(
+      db()->NewIterator(rocksdb::ReadOptions(), entities()));
+  const std::string last = EntityBytes(after);
+  const std::string first = type == v1::ENTITY_TYPE_UNSPECIFIED
+                                ? std::string()
+                                : std::string(1, static_cast<char>(type));
+  it->Seek(std::max(first, after.id().empty() ? std::string() : last));
+  if (it->Valid() && !after.id().empty() && it->key() == last) it->Next();
+  std::vector<v1::CatalogEntity> found;
+  for (; it->Valid() && found.size() < limit; it->Next()) {
+    if (!it->key().starts_with(first)) break;
+    RETURN_IF_ERROR(Parse(it.get(), &found.emplace_back()));
+  }
+  RETURN_IF_ERROR(ToStatus(it->status()));
+  return found;
+}
+
+absl::StatusOr<v1::CatalogEntity> CatalogStoreImpl::Get(
+    const v1::EntityKey& key) {
+  std::string value;
+  const rocksdb::Status s =
+      db()->Get(rocksdb::ReadOptions(), entities(), EntityBytes(key), &value);
+  if (s.IsNotFound()) {
+    return absl::NotFoundError(absl::StrCat(Name(key), " does not exist"));
+  }
+  RETURN_IF_ERROR(ToStatus(s));
+  v1::CatalogEntity entity;
+  if (!entity.ParseFromString(value)) {
+    return absl::DataLossError(absl::StrCat("catalogue ", database_->path, ": ",
+                                            Name(key), " is damaged"));
+  }
+  return entity;
+}
+
+absl::StatusOr<std::vector<v1::CatalogChange>> CatalogStoreImpl::History(
+    const v1::EntityKey& key, uint32_t limit) {
+  std::vector<v1::CatalogChange> changes;
+  if (key.id().size() > kMaxIdBytes) return changes;
+  const std::string prefix = OwnerBytes(key);
+  std::unique_ptr<rocksdb::Iterator> it(
+      db()->NewIterator(rocksdb::ReadOptions(), history()));
+  for (it->Seek(prefix);
+       it->Valid() && it->key().starts_with(prefix) && changes.size() < limit;
+       it->Next()) {
+    if (!changes.emplace_back().ParseFromArray(
+            it->value().data(), static_cast<int>(it->value().size()))) {
+      return absl::DataLossError(absl::StrCat("catalogue ", database_->path,
+                                              ": the history of ", Name(key),
+                                              " is damaged"));
+    }
+  }
+  RETURN_IF_ERROR(ToStatus(it->status()));
+  return changes;
+}
+
+}  // namespace
+
+v1::EntityKey KeyOf(const v1::CatalogEntity& entity) {
+  switch (entity.entity_case()) {
+    case v1::CatalogEntity::kAdvertiser:
+      return MakeKey(v1::ENTITY_TYPE_ADVERTISER, entity.advertiser().id());
+    case v1::CatalogEntity::kCampaign:
+      return MakeKey(v1::ENTITY_TYPE_CAMPAIGN, entity.campaign().id());
+    case v1::CatalogEntity::kAdGroup:
+      return MakeKey(v1::ENTITY_TYPE_AD_GROUP, entity.ad_group().id());
+    case v1::CatalogEntity::kAd:
+      return MakeKey(v1::ENTITY_TYPE_AD, entity.ad().id());
+    case v1::CatalogEntity::ENTITY_NOT_SET:
+      break;
+  }
+  return v1::EntityKey();
+}
+
+v1::EntityKey KeyOf(const v1::CatalogOperation& operation) {
+  return operation.has_upsert() ? KeyOf(operation.upsert())
+                                : operation.remove();
+}
+
+absl::StatusOr<std::unique_ptr<CatalogStore>> CatalogStore::Open(
+    const std::string& data_dir, const Clock* clock) {
+  const rocks::Spec spec = CatalogSpec(data_dir);
+  ASSIGN_OR_RETURN(std::unique_ptr<rocks::Database> database,
+                   rocks::Open(spec, rocks::DatabaseOptions(nullptr)));
+  std::string bytes;
+  const rocksdb::Status s =
+      database->db->Get(rocksdb::ReadOptions(), kVersionKey, &bytes);
+  int64_t version = 0;
+  if (s.ok() && bytes.size() == 8) {
+    version = static_cast<int64_t>(absl::big_endian::Load64(bytes.data()));
+  } else if (!s.IsNotFound()) {
+    return absl::DataLossError(
+        absl::StrCat("catalogue ", spec.path,
+                     ": its version cannot be read: ", s.ToString()));
+  }
+  return std::make_unique<CatalogStoreImpl>(std::move(database), clock,
+                                            version);
+}
+
+}  // namespace adrank

@@ -1,0 +1,313 @@
+// What one entity must be by itself; see catalog_store.h.
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/time.h"
+#include "base/status_macros.h"
+#include "google/protobuf/stubs/common.h"
+#include "storage/catalog_store.h"
+
+namespace adrank {
+namespace {
+
+constexpr size_t kMaxIdBytes = 128;
+constexpr size_t kMaxNameBytes = 1024;
+constexpr size_t kMaxTextBytes = 4096;
+constexpr size_t kMaxKeywordBytes = 80;
+constexpr int kMaxKeywordWords = 10;
+constexpr int kMaxNodes = 256;
+constexpr int kMaxDepth = 32;
+constexpr size_t kMaxEntityBytes = 1 << 20;
+
+absl::Status Bad(absl::string_view field, absl::string_view reason) {
+  return absl::InvalidArgumentError(absl::StrCat(field, " ", reason));
+}
+
+std::string Quoted(absl::string_view text) {
+  return absl::StrCat("\"", absl::Utf8SafeCHexEscape(text.substr(0, 200)),
+                      "\"");
+}
+
+absl::Status CheckText(absl::string_view field, const std::string& text,
+                       size_t max_bytes) {
+  if (text.size() > max_bytes) {
+    return Bad(field, absl::StrCat("has ", text.size(), " bytes; at most ",
+                                   max_bytes, " are allowed"));
+  }
+  if (!google::protobuf::internal::IsStructurallyValidUTF8(
+          text.data(), static_cast<int>(text.size()))) {
+    return Bad(field, absl::StrCat(Quoted(text), " is not valid UTF-8"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckId(absl::string_view field, const std::string& id) {
+  if (id.empty()) return Bad(field, "is empty");
+  return CheckText(field, id, kMaxIdBytes);
+}
+
+absl::Status CheckNotNegative(absl::string_view field, int64_t value) {
+  if (value >= 0) return absl::OkStatus();
+  return Bad(field, absl::StrCat(value, " must be >= 0"));
+}
+
+absl::Status CheckStatus(v1::EntityStatus status) {
+  if (v1::EntityStatus_IsValid(status)) return absl::OkStatus();
+  return Bad("status",
+             absl::StrCat(static_cast<int>(status), " is not a known status"));
+}
+
+// ---- targeting ----
+
+absl::Status CheckInSet(const v1::TargetingExpression::InSet& set) {
+  RETURN_IF_ERROR(CheckId("in_set.attribute", set.attribute()));
+  if (set.values().empty()) {
+    return Bad(
+        "in_set.values",
+        absl::StrCat("of attribute ", Quoted(set.attribute()), " is empty"));
+  }
+  for (const std::string& value : set.values()) {
+    RETURN_IF_ERROR(CheckText("in_set.values", value, kMaxTextBytes));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRange(const v1::TargetingExpression::Range& range) {
+  RETURN_IF_ERROR(CheckId("range.attribute", range.attribute()));
+  const std::string name =
+      absl::StrCat("of attribute ", Quoted(range.attribute()), " ");
+  if (!range.has_min() && !range.has_max()) {
+    return Bad("range", name + "has neither min nor max");
+  }
+  if (!std::isfinite(range.min()) || !std::isfinite(range.max())) {
+    return Bad("range", name + "has a bound that is not finite");
+  }
+  if (range.has_min() && range.has_max() && range.min() > range.max()) {
+    return Bad("range", absl::StrCat(name, "has min ", range.min(), " > max ",
+                                     range.max()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckExpression(const v1::TargetingExpression& expression,
+                             int depth, int* nodes) {
+  if (depth > kMaxDepth) {
+    return Bad("expression", absl::StrCat("is deeper than ", kMaxDepth));
+  }
+  if (++*nodes > kMaxNodes) {
+    return Bad("expression",
+               absl::StrCat("has more than ", kMaxNodes, " nodes"));
+  }
+  const v1::TargetingExpression::List* list = nullptr;
+  absl::string_view name;
+  switch (expression.node_case()) {
+    case v1::TargetingExpression::kAllOf:
+      list = &expression.all_of();
+      name = "all_of";
+      break;
+    case v1::TargetingExpression::kAnyOf:
+      list = &expression.any_of();
+      name = "any_of";
+      break;
+    case v1::TargetingExpression::kNoneOf:
+      list = &expression.none_of();
+      name = "none_of";
+      break;
+    case v1::TargetingExpression::kInSet:
+      return CheckInSet(expression.in_set());
+    case v1::TargetingExpression::kRange:
+      return CheckRange(expression.range());
+    case v1::TargetingExpression::NODE_NOT_SET:
+      return Bad("expression", "has a node without a condition");
+  }
+  if (list->expressions().empty()) return Bad(name, "has no expressions");
+  for (const v1::TargetingExpression& child : list->expressions()) {
+    RETURN_IF_ERROR(CheckExpression(child, depth + 1, nodes));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTargeting(const v1::TargetingExpression& expression) {
+  int nodes = 0;
+  return Annotate(CheckExpression(expression, 1, &nodes), "targeting");
+}
+
+// ---- keywords and attributes ----
+
+absl::Status CheckKeywordText(absl::string_view field,
+                              const std::string& text) {
+  const std::string name = absl::StrCat(field, " ", Quoted(text));
+  RETURN_IF_ERROR(CheckText(field, text, kMaxKeywordBytes));
+  int words = 0;
+  for (absl::string_view word :
+       absl::StrSplit(text, absl::ByAnyChar(" \t\r\n"), absl::SkipEmpty())) {
+    words += !word.empty();
+  }
+  if (words == 0) return Bad(name, "has no words");
+  if (words > kMaxKeywordWords) {
+    return Bad(name, absl::StrCat("has ", words, " words; at most ",
+                                  kMaxKeywordWords, " are allowed"));
+  }
+  return absl::OkStatus();
+}
+
+v1::MatchType Effective(const v1::Keyword& keyword) {
+  return keyword.match_type() == v1::MATCH_TYPE_UNSPECIFIED
+             ? v1::MATCH_TYPE_BROAD
+             : keyword.match_type();
+}
+
+absl::Status CheckKeyword(const v1::Keyword& keyword) {
+  RETURN_IF_ERROR(CheckKeywordText("keywords.text", keyword.text()));
+  const std::string name = absl::StrCat("keyword ", Quoted(keyword.text()));
+  const v1::MatchType type = Effective(keyword);
+  if (type != v1::MATCH_TYPE_EXACT && type != v1::MATCH_TYPE_PHRASE &&
+      type != v1::MATCH_TYPE_BROAD) {
+    return Bad(name, absl::StrCat("match_type ", static_cast<int>(type),
+                                  " is not EXACT, PHRASE or BROAD"));
+  }
+  if (keyword.bid_micros() < 0) {
+    return Bad(name, absl::StrCat("bid_micros ", keyword.bid_micros(),
+                                  " must be >= 0"));
+  }
+  if (keyword.negative() && keyword.bid_micros() != 0) {
+    return Bad(name, "is negative and cannot have bid_micros");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckAttribute(const v1::Attribute& attribute) {
+  RETURN_IF_ERROR(CheckId("attributes.name", attribute.name()));
+  const std::string name = absl::StrCat("attribute ", Quoted(attribute.name()));
+  for (const std::string& text : attribute.text()) {
+    RETURN_IF_ERROR(CheckText(name, text, kMaxTextBytes));
+  }
+  for (const double number : attribute.number()) {
+    if (!std::isfinite(number)) {
+      return Bad(name, "has a number that is not finite");
+    }
+  }
+  return absl::OkStatus();
+}
+
+// ---- entities ----
+
+absl::Status Check(const v1::Advertiser& e) {
+  RETURN_IF_ERROR(CheckId("id", e.id()));
+  RETURN_IF_ERROR(CheckText("name", e.name(), kMaxNameBytes));
+  return CheckStatus(e.status());
+}
+
+absl::Status CheckSchedule(const v1::Campaign& e) {
+  RETURN_IF_ERROR(CheckNotNegative("start_time_ms", e.start_time_ms()));
+  RETURN_IF_ERROR(CheckNotNegative("end_time_ms", e.end_time_ms()));
+  if (e.end_time_ms() != 0 && e.start_time_ms() >= e.end_time_ms()) {
+    return Bad("start_time_ms",
+               absl::StrCat(e.start_time_ms(), " must be < end_time_ms ",
+                            e.end_time_ms()));
+  }
+  absl::TimeZone zone;
+  if (!e.time_zone().empty() && !absl::LoadTimeZone(e.time_zone(), &zone)) {
+    return Bad("time_zone",
+               absl::StrCat(Quoted(e.time_zone()), " is not known"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Check(const v1::Campaign& e) {
+  RETURN_IF_ERROR(CheckId("id", e.id()));
+  RETURN_IF_ERROR(CheckId("advertiser_id", e.advertiser_id()));
+  RETURN_IF_ERROR(CheckText("name", e.name(), kMaxNameBytes));
+  RETURN_IF_ERROR(CheckStatus(e.status()));
+  RETURN_IF_ERROR(
+      CheckNotNegative("budget.daily_micros", e.budget().daily_micros()));
+  RETURN_IF_ERROR(
+      CheckNotNegative("budget.total_micros", e.budget().total_micros()));
+  RETURN_IF_ERROR(CheckSchedule(e));
+  if (e.has_targeting()) RETURN_IF_ERROR(CheckTargeting(e.targeting()));
+  absl::flat_hash_set<absl::string_view> seen;
+  for (const std::string& text : e.negative_keywords()) {
+    RETURN_IF_ERROR(CheckKeywordText("negative_keywords", text));
+    if (!seen.insert(text).second) {
+      return Bad("negative_keywords",
+                 absl::StrCat("has ", Quoted(text), " twice"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Check(const v1::AdGroup& e) {
+  RETURN_IF_ERROR(CheckId("id", e.id()));
+  RETURN_IF_ERROR(CheckId("campaign_id", e.campaign_id()));
+  RETURN_IF_ERROR(CheckText("name", e.name(), kMaxNameBytes));
+  RETURN_IF_ERROR(CheckStatus(e.status()));
+  if (e.bid_micros() <= 0) {
+    return Bad("bid_micros", absl::StrCat(e.bid_micros(), " must be > 0"));
+  }
+  if (e.has_targeting()) RETURN_IF_ERROR(CheckTargeting(e.targeting()));
+  absl::flat_hash_set<std::pair<absl::string_view, int>> seen;
+  for (const v1::Keyword& keyword : e.keywords()) {
+    RETURN_IF_ERROR(CheckKeyword(keyword));
+    const int kind = Effective(keyword) * 2 + keyword.negative();
+    if (!seen.insert({keyword.text(), kind}).second) {
+      return Bad(
+          "keywords",
+          absl::StrCat("has ", Quoted(keyword.text()), " with match_type ",
+                       v1::MatchType_Name(Effective(keyword)), " twice"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Check(const v1::Ad& e) {
+  RETURN_IF_ERROR(CheckId("id", e.id()));
+  RETURN_IF_ERROR(CheckId("ad_group_id", e.ad_group_id()));
+  RETURN_IF_ERROR(CheckText("name", e.name(), kMaxNameBytes));
+  RETURN_IF_ERROR(CheckStatus(e.status()));
+  RETURN_IF_ERROR(CheckText("landing_url", e.landing_url(), kMaxTextBytes));
+  absl::flat_hash_set<absl::string_view> seen;
+  for (const v1::Attribute& attribute : e.attributes()) {
+    RETURN_IF_ERROR(CheckAttribute(attribute));
+    if (!seen.insert(attribute.name()).second) {
+      return Bad("attributes",
+                 absl::StrCat("has ", Quoted(attribute.name()), " twice"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+template <typename Entity>
+absl::Status CheckNamed(absl::string_view noun, const Entity& e) {
+  absl::Status status = Check(e);
+  if (status.ok() && e.ByteSizeLong() > kMaxEntityBytes) {
+    status = absl::InvalidArgumentError(
+        absl::StrCat("has ", e.ByteSizeLong(), " bytes; at most ",
+                     kMaxEntityBytes, " are allowed"));
+  }
+  return Annotate(status, absl::StrCat(noun, " ", Quoted(e.id())));
+}
+
+}  // namespace
+
+absl::Status ValidateEntity(const v1::CatalogEntity& entity) {
+  switch (entity.entity_case()) {
+    case v1::CatalogEntity::kAdvertiser:
+      return CheckNamed("advertiser", entity.advertiser());
+    case v1::CatalogEntity::kCampaign:
+      return CheckNamed("campaign", entity.campaign());
+    case v1::CatalogEntity::kAdGroup:
+      return CheckNamed("ad_group", entity.ad_group());
+    case v1::CatalogEntity::kAd:
+      return CheckNamed("ad", entity.ad());
+    case v1::CatalogEntity::ENTITY_NOT_SET:
+      break;
+  }
+  return absl::InvalidArgumentError("the entity is empty");
+}
+
+}  // namespace adrank
