@@ -15,9 +15,9 @@ namespace adrank::testing {
 class RecordingEventLog : public EventLog {
  public:
   bool AppendDecision(
-      const DecisionId& id, v1::Decision decision,
-      std::vector<std::shared_ptr<const EncodedAd>> ads) override {
-    decisions[id] = std::move(decision);
+      const DecisionId& id, const v1::Decision& decision,
+      absl::Span<const std::shared_ptr<const EncodedAd>> ads) override {
+    decisions.emplace(id, decision);
     for (const auto& ad : ads) snapshots[ad->hash] = ad->bytes;
     return true;
   }
