@@ -13,6 +13,9 @@ constexpr int64_t kReserveMicros = 10000;
 // The estimate's correlation with the ad's true quality, and its spread in
 // logits.
 constexpr double kCorrelation = 0.7, kSpread = 0.4;
+// Ads are chosen for high estimates, which are too high then: this much of a
+// logit, taken off so that the first positions come out about right.
+constexpr double kWinnersCurse = 0.27;
 
 }  // namespace
 
@@ -20,7 +23,8 @@ LoggingPolicy::LoggingPolicy(const v1::MarketConfig& config,
                              absl::Span<const double> ad_quality)
     : slots_(config.slots()) {
   Rng rng(MixBits(config.seed() ^ 0x706f6c696379ull));
-  const double base = std::log(config.base_ctr() / (1 - config.base_ctr()));
+  const double base =
+      std::log(config.base_ctr() / (1 - config.base_ctr())) - kWinnersCurse;
   const double error = std::sqrt(1 - kCorrelation * kCorrelation);
   for (double quality : ad_quality) {
     const double estimate = kCorrelation * quality + error * rng.Normal();

@@ -32,6 +32,15 @@ bool Matches(const MarketKeyword& keyword, absl::Span<const uint32_t> query) {
   }
 }
 
+bool HasKeyword(const std::vector<MarketKeyword>& keywords,
+                const MarketKeyword& keyword) {
+  return std::any_of(keywords.begin(), keywords.end(),
+                     [&](const MarketKeyword& k) {
+                       return k.type == keyword.type &&
+                              k.phrase.span() == keyword.phrase.span();
+                     });
+}
+
 int64_t RandomBid(double mean_micros, Rng* rng) {
   const double bid = mean_micros * std::exp(0.4 * rng->Normal());
   return std::max<int64_t>(1, std::llround(bid / kBidStepMicros)) *
@@ -119,13 +128,17 @@ void MarketCatalog::MakeAdGroups(Rng* rng) {
     if (i % 8 == 0 || rng->Bernoulli(0.1)) continue;
     const uint64_t keywords = 3 + rng->Below(6);
     for (uint64_t k = 0; k < keywords; ++k) {
-      g.keywords.push_back(RandomKeyword(phrases, rng));
+      MarketKeyword keyword = RandomKeyword(phrases, rng);
       if (rng->Bernoulli(0.2)) {
-        g.keywords.back().bid_micros =
-            RandomBid(static_cast<double>(g.bid_micros), rng);
+        keyword.bid_micros = RandomBid(static_cast<double>(g.bid_micros), rng);
       }
+      // A group may have a text once a match type.
+      if (!HasKeyword(g.keywords, keyword)) g.keywords.push_back(keyword);
     }
-    if (rng->Bernoulli(0.2)) g.negatives.push_back(RandomKeyword(phrases, rng));
+    if (rng->Bernoulli(0.2)) {
+      const MarketKeyword negative = RandomKeyword(phrases, rng);
+      if (!HasKeyword(g.keywords, negative)) g.negatives.push_back(negative);
+    }
   }
 }
 
