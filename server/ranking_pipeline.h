@@ -43,7 +43,8 @@ struct RankCandidate {
   int64_t bid_micros = 0;
   v1::MatchType match_type = v1::MATCH_TYPE_UNSPECIFIED;
   uint32_t keyword = AdMatch::kNoKeyword;
-  const v1::AdSnapshot* snapshot = nullptr;  // the index's or the request's
+  // The index's or the request's; same as item.snapshot.
+  const v1::AdSnapshot* snapshot = nullptr;
 };
 
 // Everything a request went through, and its scratch: reused, one a thread.
@@ -64,7 +65,7 @@ struct RankTrace {
   RetrieveScratch retrieve_scratch;
   std::vector<PredictItem> items;
   std::vector<AuctionAd> auction_ads;
-  absl::flat_hash_map<absl::string_view, uint32_t> advertisers;
+  absl::flat_hash_map<absl::string_view, uint32_t> foreign_advertisers;
   Auction auctioneer;
 };
 
@@ -88,6 +89,8 @@ class RankingPipeline {
 
   const RequestLimits& limits() const { return limits_; }
   double prior_ctr() const { return prior_ctr_; }
+  // 0: unlimited.
+  uint32_t max_ads_per_advertiser() const { return max_ads_per_advertiser_; }
 
   // Checks the request (InvalidArgument), then always answers in time: with
   // fewer candidates or none, and the flag, when the deadline (the least of the
@@ -111,19 +114,20 @@ class RankingPipeline {
                        uint64_t* non_finite) const;
 
  private:
-  struct Stage;
-
   RankingPipeline() = default;
+  struct Stages;
+
   absl::Time Deadline(absl::Time now, uint32_t request_ms,
                       absl::Time call) const;
+  void SetContext(const v1::Context& context, absl::Time now,
+                  RankTrace* trace) const;
   void SetPlacements(const v1::RankRequest& request, RankTrace* trace) const;
-  void Trigger(const ServingSnapshot& serving, const v1::RankRequest& request,
+  void Trigger(const AdIndex& index, const v1::RankRequest& request,
                RankTrace* trace) const;
-  void TakeNamed(const AdIndex& index, const v1::RankRequest& request,
-                 RankTrace* trace) const;
-  absl::Status PredictAll(const ServingSnapshot& serving, absl::Time deadline,
-                          const CallOptions& call, RankTrace* trace) const;
-  void RunAuction(absl::string_view salt, RankTrace* trace) const;
+  absl::Status PredictItems(const ServingSnapshot& serving, absl::Time deadline,
+                            const CallOptions& call, RankTrace* trace) const;
+  void RunAuction(const AdIndex& index, absl::string_view request_id,
+                  RankTrace* trace) const;
 
   const Clock* clock_ = nullptr;
   RequestLimits limits_;

@@ -66,6 +66,9 @@ class Prediction {
   // The scores of placements a and b are the same array.
   bool SharesScores(size_t a, size_t b) const { return Set(a) == Set(b); }
   size_t non_finite() const { return non_finite_; }
+  // What stands in for a score that there is not.
+  float prior_pctr() const { return prior_pctr_; }
+  float prior_logit() const { return prior_logit_; }
 
  private:
   // kChunk items of one placement.

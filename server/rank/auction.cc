@@ -179,7 +179,7 @@ void Auction::Prepare(const AuctionPlacement& placement) {
   // The ads shown before, this placement's and the one that sets the last
   // price; some more, as siblings and limits skip ads.
   constexpr size_t kSpare = 4;
-  SelectTop(shown_.size() + placement.slots + 1 + kSpare);
+  SelectTop(total_slots_ + 1 + kSpare);
 }
 
 void Auction::FillPlacement(uint32_t p, const AuctionPlacement& placement,
@@ -243,8 +243,10 @@ void Auction::Run(absl::Span<const AuctionAd> ads,
   result->slots.clear();
   result->short_reason.assign(placements.size(), v1::NO_AD_REASON_UNSPECIFIED);
   result->above_reserve = 0;
+  total_slots_ = 0;
   int64_t lowest = kMaxBidMicros;
   for (const AuctionPlacement& p : placements) {
+    total_slots_ += p.slots;
     lowest = std::min(lowest, EffectiveReserve(p));
   }
   for (const AuctionAd& ad : ads) {

@@ -120,6 +120,7 @@ class Auction {
 
   absl::Span<const AuctionAd> ads_;
   AuctionOptions options_;
+  size_t total_slots_ = 0;
   // Of the placement being filled.
   absl::Span<const float> pctr_;
   int64_t reserve_ = 0;

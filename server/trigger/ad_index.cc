@@ -66,6 +66,12 @@ std::optional<uint32_t> AdIndex::Find(absl::string_view ad_id) const {
   return it->second;
 }
 
+std::optional<uint32_t> AdIndex::FindAdvertiser(absl::string_view id) const {
+  const auto it = advertiser_by_id_.find(id);
+  if (it == advertiser_by_id_.end()) return std::nullopt;
+  return it->second;
+}
+
 void AdIndex::Retrieve(const RetrieveRequest& request, size_t limit,
                        RetrieveScratch* scratch, Retrieval* out) const {
   out->matches.clear();

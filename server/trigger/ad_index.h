@@ -29,8 +29,9 @@ struct IndexedAd {
   // What the log stores of it; computed once, shared by all decisions.
   std::shared_ptr<const EncodedAd> encoded;
   std::string landing_url;
-  int64_t bid_micros = 0;  // the ad group's
-  uint32_t group = 0;      // AdIndex's own number
+  int64_t bid_micros = 0;   // the ad group's
+  uint32_t group = 0;       // AdIndex's own numbers
+  uint32_t advertiser = 0;  // below AdIndexStats::advertisers
 };
 
 // Why an ad that matched is not a candidate.
@@ -120,6 +121,7 @@ class AdIndex {
   // As written in the catalogue; empty for kNoKeyword.
   absl::string_view keyword(uint32_t i) const;
   std::optional<uint32_t> Find(absl::string_view ad_id) const;
+  std::optional<uint32_t> FindAdvertiser(absl::string_view id) const;
 
   // Up to `limit` matches. Clears *out first.
   void Retrieve(const RetrieveRequest& request, size_t limit,

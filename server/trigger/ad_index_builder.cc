@@ -223,6 +223,7 @@ class AdIndex::Builder {
     entry.encoded = std::make_shared<const EncodedAd>(EncodeAd(entry.snapshot));
     entry.landing_url = ad.landing_url();
     entry.bid_micros = group.bid_micros;
+    entry.advertiser = campaign.advertiser;
     index_.ads_.push_back(std::move(entry));
     index_.ad_enabled_.push_back(Enabled(ad.status()));
     return absl::OkStatus();
