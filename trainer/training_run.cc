@@ -1,0 +1,566 @@
+#include "trainer/training_run.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/files.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "base/status_macros.h"
+#include "model/model_bundle.h"
+#include "model/model_store.h"
+#include "storage/event_log_reader.h"
+#include "trainer/calibration.h"
+#include "trainer/evaluation_scan.h"
+#include "trainer/ftrl.h"
+#include "trainer/gate.h"
+#include "trainer/golden_choice.h"
+#include "trainer/metrics.h"
+#include "trainer/report.h"
+#include "trainer/slices.h"
+#include "trainer/spec_learning.h"
+#include "trainer/training_scan.h"
+#include "trainer/vocabulary_plan.h"
+#include "trainer/windows.h"
+
+namespace adrank {
+namespace {
+
+// Separate streams of chance of one seed.
+constexpr uint64_t kShuffleSalt = 0x73687566666c65;
+constexpr uint64_t kDropSalt = 0x64726f70;
+
+// Memory for packed examples before they go to a file: the packing step holds
+// the examples twice, and tables need room beside them.
+uint64_t ExampleMemory() {
+  const uint64_t pages = static_cast<uint64_t>(sysconf(_SC_AVPHYS_PAGES));
+  return std::max<uint64_t>(
+      uint64_t{256} << 20,
+      pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) / 3);
+}
+
+double Logit(double p) { return std::log(p / (1 - p)); }
+
+class Run {
+ public:
+  Run(const v1::TrainerConfig& config, StepProgress* progress,
+      const std::function<void(const char*)>& publish_step)
+      : config_(config),
+        progress_(progress),
+        publish_step_(publish_step),
+        store_(config.model_dir(), config.model_name()) {
+    report_.set_model_name(config.model_name());
+    labels_.attribution_window_ms =
+        int64_t{1000} * config.data().attribution_window_s();
+    labels_.served_is_seen = config.data().served_is_seen();
+  }
+
+  // Each step may find that there is nothing to do further: it sets the
+  // verdict.
+  absl::StatusOr<v1::TrainingReport> Go() {
+    using Step = absl::Status (Run::*)();
+    for (Step step : {&Run::OpenLog, &Run::LoadIncumbent, &Run::CutWindows,
+                      &Run::CompileSpec, &Run::Extract, &Run::Pack, &Run::Learn,
+                      &Run::Score, &Run::Measure, &Run::Publish}) {
+      RETURN_IF_ERROR((this->*step)());
+      if (report_.verdict() != v1::TrainingReport::VERDICT_UNSPECIFIED) break;
+    }
+    return std::move(report_);
+  }
+
+ private:
+  absl::Status Nothing(std::string reason) {
+    report_.set_verdict(v1::TrainingReport::NOTHING_TO_TRAIN);
+    report_.add_reasons(std::move(reason));
+    return absl::OkStatus();
+  }
+  void Note(std::string note) {
+    LOG(WARNING) << note;
+    report_.add_notes(std::move(note));
+  }
+  bool calibrates() const {
+    return config_.calibration().method() != v1::CalibrationConfig::NONE;
+  }
+  absl::Status InLog(const absl::Status& status) const {
+    return Annotate(status, absl::StrCat("event log ", config_.data_dir()));
+  }
+  void End(const char* step, uint64_t rows, absl::string_view note = "") {
+    (*report_.mutable_seconds())[step] = progress_->End(rows, note);
+  }
+
+  absl::Status OpenLog();
+  absl::Status LoadIncumbent();
+  absl::Status CutWindows();
+  absl::Status CheckWindow(absl::string_view name, int64_t begin_ms,
+                           int64_t end_ms);
+  absl::Status CompileSpec();
+  absl::Status Extract();
+  absl::Status CheckClicks();
+  absl::Status Pack();
+  absl::Status Learn();
+  absl::Status Pass(uint32_t pass);
+  absl::Status FreezeContents();
+  absl::Status Score();
+  absl::Status Calibrate();
+  absl::Status Measure();
+  absl::Status MeasureSlices();
+  absl::Status CheckFingerprints();
+  absl::Status Publish();
+  ExampleBlocksOptions Blocks() const;
+
+  // Constant after construction.
+  const v1::TrainerConfig& config_;
+  StepProgress* const progress_;
+  const std::function<void(const char*)>& publish_step_;
+  const ModelStore store_;
+  LabelOptions labels_;
+
+  v1::TrainingReport report_;
+  // Set by the steps, in their order.
+  std::unique_ptr<EventLogReader> reader_;
+  absl::TimeZone zone_;
+  std::shared_ptr<const ModelBundle> incumbent_;
+  std::optional<std::string> optimizer_state_;  // of a warm start
+  Windows windows_;
+  uint64_t counted_ = 0;  // examples of all windows, about; 0: not counted
+  std::unique_ptr<const FeatureExtractor> extractor_;
+  IdTable ids_;
+  std::optional<TrainingRows> rows_;
+  std::optional<VocabularyPlan> plan_;
+  std::optional<ExampleBlocks> packed_;
+  std::unique_ptr<FtrlLearner> learner_;
+  BundleContents contents_;
+  std::unique_ptr<const FeatureExtractor> slices_;
+  EvaluationData scored_;
+  std::vector<float> pctr_;  // candidate's, calibrated
+};
+
+absl::Status Run::OpenLog() {
+  ASSIGN_OR_RETURN(zone_, SpecTimeZone(config_.feature_spec()));
+  auto reader = EventLogReader::Open(config_.data_dir());
+  if (!reader.ok()) return InLog(reader.status());
+  reader_ = *std::move(reader);
+  auto range = reader_->TimeRange();
+  if (absl::IsNotFound(range.status())) {
+    return Nothing(absl::StrCat("the event log ", config_.data_dir(),
+                                " is empty: no decision was logged"));
+  }
+  if (!range.ok()) return InLog(range.status());
+  ASSIGN_OR_RETURN(const ParsedWindows parsed,
+                   ParseWindows(config_.data(), calibrates(), zone_));
+  windows_ = parsed.windows;
+  windows_.train_begin_ms = std::max(windows_.train_begin_ms, range->first);
+  windows_.evaluation_end_ms =
+      std::min(windows_.evaluation_end_ms, range->second + 1);
+  return absl::OkStatus();
+}
+
+absl::Status Run::LoadIncumbent() {
+  const auto published = store_.Published();
+  if (absl::IsNotFound(published.status())) return absl::OkStatus();
+  RETURN_IF_ERROR(published.status());
+  report_.set_incumbent_version(*published);
+  auto bundle = ModelBundle::Load(store_.VersionDir(*published));
+  if (!bundle.ok()) {
+    Note(absl::StrCat("the live version ", *published,
+                      " cannot be compared with, its bundle does not load: ",
+                      bundle.status().message()));
+    return absl::OkStatus();
+  }
+  incumbent_ = *std::move(bundle);
+  return absl::OkStatus();
+}
+
+absl::Status Run::CheckWindow(absl::string_view name, int64_t begin_ms,
+                              int64_t end_ms) {
+  const bool any =
+      begin_ms < end_ms && reader_->Join(begin_ms, end_ms)->Valid();
+  if (any || report_.verdict() != v1::TrainingReport::VERDICT_UNSPECIFIED) {
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const auto range, reader_->TimeRange());
+  return Nothing(absl::StrFormat(
+      "the %s window, %s to %s, has no decisions; the log reaches from %s to "
+      "%s",
+      name, FormatTime(begin_ms, zone_), FormatTime(end_ms, zone_),
+      FormatTime(range.first, zone_), FormatTime(range.second, zone_)));
+}
+
+absl::Status Run::CutWindows() {
+  const auto parsed = ParseWindows(config_.data(), calibrates(), zone_);
+  RETURN_IF_ERROR(parsed.status());
+  if (parsed->by_share || HasUnlearntBins(config_.feature_spec())) {
+    progress_->Begin("count");
+    auto histogram =
+        CountExamples(reader_.get(), windows_.train_begin_ms,
+                      windows_.evaluation_end_ms, labels_.served_is_seen);
+    if (!histogram.ok()) return InLog(histogram.status());
+    counted_ = histogram->examples();
+    if (parsed->by_share) {
+      windows_ =
+          CutByShare(windows_, *histogram,
+                     calibrates() ? config_.data().calibration_share() : 0,
+                     config_.data().evaluation_share());
+    }
+    End("count", counted_);
+    if (counted_ == 0) {
+      return Nothing(absl::StrCat(
+          "the log has no impression between ",
+          FormatTime(windows_.train_begin_ms, zone_), " and ",
+          FormatTime(windows_.evaluation_end_ms, zone_),
+          labels_.served_is_seen
+              ? ""
+              : "; if impressions are not reported, set data.served_is_seen"));
+    }
+  }
+  report_.set_train_begin_ms(windows_.train_begin_ms);
+  report_.set_train_end_ms(windows_.train_end_ms);
+  report_.set_calibration_end_ms(windows_.calibration_end_ms);
+  report_.set_evaluation_end_ms(windows_.evaluation_end_ms);
+  RETURN_IF_ERROR(
+      CheckWindow("training", windows_.train_begin_ms, windows_.train_end_ms));
+  if (calibrates()) {
+    RETURN_IF_ERROR(CheckWindow("calibration", windows_.train_end_ms,
+                                windows_.calibration_end_ms));
+  }
+  return CheckWindow("evaluation", windows_.calibration_end_ms,
+                     windows_.evaluation_end_ms);
+}
+
+absl::Status Run::CompileSpec() {
+  v1::FeatureSpec spec = config_.feature_spec();
+  if (config_.warm_start() && incumbent_ != nullptr) {
+    const v1::FeatureSpec& old = incumbent_->manifest().feature_spec();
+    const v1::FeatureSpec continued = WithBoundariesOf(old, spec);
+    auto state = files::Read(files::Join(
+        store_.VersionDir(report_.incumbent_version()), kOptimizerFile));
+    if (!SameFeatures(continued, old)) {
+      Note("cold start: the feature spec is not that of the live model");
+    } else if (!state.ok()) {
+      Note(absl::StrCat("cold start: ", state.status().message()));
+    } else {
+      spec = continued;
+      optimizer_state_ = *std::move(state);
+      report_.set_parent_version(report_.incumbent_version());
+    }
+  } else if (config_.warm_start()) {
+    Note("cold start: there is no live model to continue");
+  }
+  if (HasUnlearntBins(spec)) {
+    progress_->Begin("boundaries");
+    auto learnt =
+        LearnSpec(reader_.get(), spec, windows_.train_begin_ms,
+                  windows_.train_end_ms, counted_, labels_, config_.seed());
+    if (!learnt.ok()) return InLog(learnt.status());
+    spec = *std::move(learnt);
+    End("boundaries", std::min(counted_, kBoundaryExamples));
+  }
+  ASSIGN_OR_RETURN(extractor_, FeatureExtractor::Create(spec));
+  ASSIGN_OR_RETURN(const v1::FeatureSpec slices,
+                   ResolveSlices(config_.evaluation(), spec));
+  if (!slices.fields().empty()) {
+    ASSIGN_OR_RETURN(slices_, FeatureExtractor::Create(slices));
+  }
+  return absl::OkStatus();
+}
+
+ExampleBlocksOptions Run::Blocks() const {
+  ExampleBlocksOptions options;
+  options.max_memory_bytes = ExampleMemory();
+  options.spill_dir = files::Join(config_.model_dir(), config_.model_name());
+  return options;
+}
+
+absl::Status Run::Extract() {
+  RETURN_IF_ERROR(files::MakeDirectories(
+      files::Join(config_.model_dir(), config_.model_name())));
+  TrainingScanOptions options;
+  options.begin_ms = windows_.train_begin_ms;
+  options.end_ms = windows_.train_end_ms;
+  options.labels = labels_;
+  options.negative_keep_rate = config_.data().negative_keep_rate();
+  options.seed = config_.seed();
+  options.threads = config_.threads();
+  options.blocks = Blocks();
+  progress_->Begin("extract");
+  auto rows =
+      ScanTraining(reader_.get(), *extractor_, options, &ids_, progress_);
+  if (!rows.ok()) return InLog(rows.status());
+  rows_ = *std::move(rows);
+  End("extract", rows_->seen,
+      absl::StrCat(WithCommas(ids_.size()), " feature ids"));
+  *report_.mutable_join() = rows_->join;
+  report_.set_training_examples(rows_->raw.examples());
+  return CheckClicks();
+}
+
+absl::Status Run::CheckClicks() {
+  const std::string window = absl::StrCat(
+      "the training window, ", FormatTime(windows_.train_begin_ms, zone_),
+      " to ", FormatTime(windows_.train_end_ms, zone_));
+  const v1::JoinCounts& join = rows_->join;
+  if (rows_->seen == 0) {
+    return Nothing(absl::StrFormat(
+        "%s, has no examples: %d decisions served %d ads, of which %d were "
+        "seen, %d lack their snapshot and %d are test traffic%s",
+        window, join.decisions(), join.served_ads(),
+        join.examples() + join.missing_snapshots(), join.missing_snapshots(),
+        join.test_ads(),
+        labels_.served_is_seen ? ""
+                               : "; if impressions are not reported, set "
+                                 "data.served_is_seen"));
+  }
+  if (rows_->seen_clicks == 0) {
+    return Nothing(absl::StrFormat(
+        "%s, has %d examples and no click: there is nothing to learn (late "
+        "clicks %d, clicks without impression %d, orphan clicks %d)",
+        window, rows_->seen, join.late_clicks(),
+        join.clicks_without_impression(), join.orphan_clicks()));
+  }
+  if (rows_->seen_clicks == rows_->seen) {
+    return Nothing(absl::StrFormat(
+        "%s: all %d examples are clicks; without impressions that were not "
+        "clicked there is nothing to learn",
+        window, rows_->seen));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Run::Pack() {
+  progress_->Begin("pack");
+  const bool oov = config_.logistic().out_of_vocabulary() == v1::OOV_ROW;
+  plan_.emplace(ids_, MinCounts(*extractor_, config_.logistic().min_count()),
+                oov, optimizer_state_ ? &incumbent_->vocabulary() : nullptr);
+  PackOptions options;
+  options.oov_rate = config_.logistic().oov_rate();
+  options.seed = config_.seed() ^ kDropSalt;
+  packed_.emplace(Blocks());
+  RETURN_IF_ERROR(PackExamples(rows_->raw, ids_, *plan_, options, &*packed_));
+  rows_->raw = ExampleBlocks();  // frees it
+  report_.set_vocabulary_rows(plan_->rows());
+  End("pack", packed_->examples(),
+      absl::StrCat(WithCommas(plan_->rows()), " rows of the model"));
+  return absl::OkStatus();
+}
+
+absl::Status Run::Learn() {
+  FtrlOptions options = FtrlOptionsFrom(config_.logistic(), config_.threads());
+  // A kept window may be all clicks although the whole one is not.
+  const double n = static_cast<double>(packed_->examples());
+  options.initial_bias =
+      Logit((static_cast<double>(packed_->clicks()) + 0.5) / (n + 1));
+  ASSIGN_OR_RETURN(learner_, FtrlLearner::Create(options, plan_->rows()));
+  if (optimizer_state_) {
+    RETURN_IF_ERROR(Annotate(
+        learner_->Restore(*optimizer_state_),
+        absl::StrCat("optimizer state of version ", report_.parent_version())));
+    RETURN_IF_ERROR(learner_->Remap(plan_->sources()));
+    optimizer_state_.reset();
+  }
+  double seconds = 0;
+  for (uint32_t pass = 0; pass < config_.logistic().passes(); ++pass) {
+    RETURN_IF_ERROR(Pass(pass));
+    const v1::Metrics metrics = learner_->Progress();
+    *report_.add_progressive() = metrics;
+    seconds += progress_->End(
+        packed_->examples(),
+        absl::StrFormat("NE %.5f", metrics.normalized_entropy()));
+  }
+  (*report_.mutable_seconds())["learn"] = seconds;
+  packed_.reset();
+  const absl::Status finite = learner_->CheckFinite();
+  if (!finite.ok()) {
+    report_.set_verdict(v1::TrainingReport::KEPT);
+    report_.add_reasons(
+        absl::StrCat("the learnt weights are not finite: ", finite.message()));
+    return absl::OkStatus();
+  }
+  return FreezeContents();
+}
+
+absl::Status Run::Pass(uint32_t pass) {
+  const bool shuffled = pass > 0 && config_.logistic().shuffle();
+  const uint64_t seed = MixBits(config_.seed() ^ kShuffleSalt) + pass;
+  std::vector<uint32_t> order = Permutation(packed_->blocks(), seed);
+  if (!shuffled) std::sort(order.begin(), order.end());
+  progress_->Begin(
+      absl::StrCat("learn ", pass + 1, "/", config_.logistic().passes()));
+  learner_->ResetProgress();
+  uint64_t done = 0;
+  const double total = static_cast<double>(packed_->examples());
+  return packed_->ForEach(order, [&](const ExampleBlock& block) {
+    std::vector<uint32_t> rows;
+    if (shuffled) rows = Permutation(block.examples(), MixBits(seed) + done);
+    RETURN_IF_ERROR(learner_->Update(block, rows));
+    done += block.examples();
+    progress_->Update(
+        static_cast<double>(done) / total, done,
+        absl::StrFormat("NE %.5f", learner_->Progress().normalized_entropy()));
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Run::FreezeContents() {
+  LogisticWeights frozen = learner_->Freeze();
+  report_.set_nonzero_weights(frozen.nonzero);
+  contents_.weights = std::move(frozen.weights);
+  contents_.bias = frozen.bias;
+  contents_.ids = plan_->ids();
+  contents_.oov_rows = plan_->oov_rows();
+  ASSIGN_OR_RETURN(const int64_t version, store_.NextVersion());
+  v1::ModelManifest& manifest = contents_.manifest;
+  manifest.set_model_name(config_.model_name());
+  manifest.set_version(version);
+  *manifest.mutable_feature_spec() = extractor_->spec();
+  manifest.set_base_rate(static_cast<double>(rows_->seen_clicks) /
+                         static_cast<double>(rows_->seen));
+  manifest.set_first_example_ms(rows_->first_ms);
+  manifest.set_last_example_ms(rows_->last_ms);
+  manifest.set_examples(report_.training_examples());
+  manifest.set_clicks(rows_->seen_clicks);
+  manifest.set_parent_version(report_.parent_version());
+  manifest.set_vocabulary_rows(plan_->rows());
+  manifest.set_seed(config_.seed());
+  for (uint64_t present : rows_->present) {
+    manifest.add_field_coverage(
+        static_cast<float>(static_cast<double>(present) /
+                           static_cast<double>(manifest.examples())));
+  }
+  contents_.extra_files.emplace_back(kOptimizerFile, learner_->Save());
+  learner_.reset();
+  return absl::OkStatus();
+}
+
+absl::Status Run::Score() {
+  ASSIGN_OR_RETURN(const std::shared_ptr<const ModelBundle> candidate,
+                   ModelBundle::FromContents(contents_));
+  report_.set_bundle_bytes(candidate->bytes() +
+                           contents_.extra_files[0].second.size());
+  EvaluationScanOptions options;
+  options.windows = windows_;
+  options.labels = labels_;
+  options.group_by_user = config_.evaluation().group_by() == "user_id";
+  options.threads = config_.threads();
+  progress_->Begin("score");
+  auto scored = ScanEvaluation(reader_.get(), *candidate, incumbent_.get(),
+                               slices_.get(), options, progress_);
+  if (!scored.ok()) return InLog(scored.status());
+  scored_ = *std::move(scored);
+  End("score", scored_.calibration.labels.size() + scored_.evaluation.size());
+  AddCounts(scored_.join, report_.mutable_join());
+  report_.set_calibration_examples(scored_.calibration.labels.size());
+  RETURN_IF_ERROR(CheckFingerprints());
+  for (auto [name, rows] :
+       {std::pair("calibration", scored_.calibration.labels.size()),
+        std::pair("evaluation", scored_.evaluation.size())}) {
+    if (rows == 0 && (name[0] == 'e' || calibrates())) {
+      return Nothing(
+          absl::StrCat("the ", name, " window has decisions but no example"));
+    }
+  }
+  return Calibrate();
+}
+
+absl::Status Run::CheckFingerprints() {
+  report_.set_fingerprints_checked(scored_.fingerprints_checked);
+  report_.set_fingerprints_differing(scored_.fingerprints_differing);
+  if (scored_.fingerprints_differing > 0) {
+    Note(absl::StrFormat(
+        "%d of %d feature rows that the live model served are not what the "
+        "trainer computes from the log: training and serving have drifted "
+        "apart",
+        scored_.fingerprints_differing, scored_.fingerprints_checked));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Run::Calibrate() {
+  const CalibrationRows& rows = scored_.calibration;
+  CalibrationFit fit =
+      FitCalibrator(config_.calibration(), config_.data().negative_keep_rate(),
+                    {rows.logits, rows.labels});
+  report_.add_notes(absl::StrCat("calibration: ", fit.reason));
+  ASSIGN_OR_RETURN(const Calibrator calibrator,
+                   Calibrator::Create(fit.calibrator));
+  *contents_.manifest.mutable_calibrator() = std::move(fit.calibrator);
+  pctr_.reserve(scored_.evaluation.size());
+  for (float logit : scored_.evaluation.logits) {
+    pctr_.push_back(calibrator.Probability(logit));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Run::Measure() {
+  progress_->Begin("metrics");
+  const EvaluationRows& rows = scored_.evaluation;
+  const Scored candidate = {pctr_, rows.labels, {}, rows.groups};
+  *report_.mutable_candidate() = ComputeMetrics(candidate);
+  if (incumbent_ != nullptr) {
+    const Scored live = {rows.incumbent_pctr, rows.labels, {}, rows.groups};
+    *report_.mutable_incumbent() = ComputeMetrics(live);
+    *report_.mutable_delta_auc() = DeltaAuc(candidate, live);
+    Deltas deltas = BootstrapDeltas(
+        candidate, live,
+        static_cast<int>(config_.evaluation().bootstrap_replicates()),
+        config_.seed());
+    *report_.mutable_delta_logloss() = std::move(deltas.logloss);
+    *report_.mutable_delta_ne() = std::move(deltas.ne);
+  }
+  RETURN_IF_ERROR(MeasureSlices());
+  End("metrics", rows.size());
+  return absl::OkStatus();
+}
+
+absl::Status Run::MeasureSlices() {
+  if (slices_ == nullptr) return absl::OkStatus();
+  auto slices = ComputeSlices(config_.evaluation(), *slices_,
+                              scored_.evaluation, pctr_, reader_.get());
+  if (!slices.ok()) return InLog(slices.status());
+  for (v1::Slice& slice : *slices) *report_.add_slices() = std::move(slice);
+  return absl::OkStatus();
+}
+
+absl::Status Run::Publish() {
+  GateDecision decision = Decide(config_.gate(), report_);
+  for (std::string& reason : decision.reasons) {
+    report_.add_reasons(std::move(reason));
+  }
+  if (!decision.publish) {
+    report_.set_verdict(v1::TrainingReport::KEPT);
+    return absl::OkStatus();
+  }
+  progress_->Begin("publish");
+  report_.set_version(contents_.manifest.version());
+  v1::TrainingReport inside = report_;
+  inside.set_verdict(v1::TrainingReport::PUBLISHED);
+  inside.clear_seconds();
+  ASSIGN_OR_RETURN(std::string json, ReportJson(inside));
+  contents_.extra_files.emplace_back(kReportFile, std::move(json));
+  auto golden =
+      ChooseGolden(scored_.evaluation.decisions, config_.seed(), reader_.get());
+  if (!golden.ok()) return InLog(golden.status());
+  contents_.golden = *std::move(golden);
+  RETURN_IF_ERROR(store_.Publish(contents_, publish_step_));
+  End("publish", plan_->rows());
+  report_.set_verdict(v1::TrainingReport::PUBLISHED);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<v1::TrainingReport> RunTraining(
+    const v1::TrainerConfig& config, StepProgress* progress,
+    const std::function<void(const char*)>& publish_step) {
+  return Run(config, progress, publish_step).Go();
+}
+
+}  // namespace adrank

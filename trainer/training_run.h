@@ -1,0 +1,33 @@
+// One night's work: join, extract, learn, calibrate, evaluate, gate, publish.
+#ifndef ADRANK_TRAINER_TRAINING_RUN_H_
+#define ADRANK_TRAINER_TRAINING_RUN_H_
+
+#include <functional>
+
+#include "absl/status/statusor.h"
+#include "proto/trainer_config.pb.h"
+#include "proto/training_report.pb.h"
+#include "trainer/step_progress.h"
+
+namespace adrank {
+
+// Files that a trainer adds to a bundle.
+inline constexpr char kOptimizerFile[] = "optimizer.bin";
+inline constexpr char kReportFile[] = "report.json";
+
+// Runs the resolved config (config.h) to a verdict: a new version is published,
+// or the live model stays and the report says why. Not OK: nothing was
+// published (but see ModelStore::Publish), the status says what failed, with
+// the path of a damaged or missing log.
+//
+// The bytes of a published bundle are a function of the log's content, the
+// config (without threads and directories) and the live bundle.
+//
+// `publish_step` goes to ModelStore::Publish.
+absl::StatusOr<v1::TrainingReport> RunTraining(
+    const v1::TrainerConfig& config, StepProgress* progress,
+    const std::function<void(const char*)>& publish_step = {});
+
+}  // namespace adrank
+
+#endif  // ADRANK_TRAINER_TRAINING_RUN_H_
