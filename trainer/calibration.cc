@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "model/portable_math.h"
 
 namespace adrank {
 namespace {
@@ -14,14 +15,9 @@ constexpr uint64_t kMinPerClass = 10;
 constexpr uint64_t kMinIsotonic = 1000;
 constexpr uint32_t kDefaultBins = 200;
 
-double Sigmoid(double x) {
-  const double e = std::exp(-std::fabs(x));
+double Logistic(double x) {
+  const double e = PortableExp(-std::fabs(x));
   return x >= 0 ? 1 / (1 + e) : e / (1 + e);
-}
-
-// ln(1 + e^x)
-double Softplus(double x) {
-  return std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x)));
 }
 
 double WeightOf(const CalibrationExamples& x, size_t i) {
@@ -47,8 +43,11 @@ Objective Evaluate(const CalibrationExamples& x, double ridge, double slope,
     const double w = WeightOf(x, i);
     const double t = x.logits[i];
     const double logit = slope * t + intercept;
-    const double p = Sigmoid(logit);
-    o.value += w * Softplus(x.labels[i] ? -logit : logit);
+    const double e = PortableExp(-std::fabs(logit));
+    const double p = (logit >= 0 ? 1 : e) / (1 + e);
+    // -ln of the label's probability: ln(1 + e^m), m = -+logit
+    const double margin = x.labels[i] ? -logit : logit;
+    o.value += w * (std::max(margin, 0.0) + PortableLog(1 + e));
     const double error = w * (p - (x.labels[i] ? 1 : 0));
     o.g0 += error * t;
     o.g1 += error;
@@ -66,14 +65,20 @@ PlattFit Minimize(const CalibrationExamples& x, double ridge, double slope,
   PlattFit fit;
   fit.slope = slope;
   Objective at = Evaluate(x, ridge, fit.slope, fit.intercept);
-  for (int round = 0; round < 100 && !fit.converged; ++round) {
+  for (int round = 0; round < 100; ++round) {
     double d0 = 0, d1 = 0;
     if (slope_fixed) {
+      at.g0 = 0;
       d1 = -at.g1 / at.h11;
     } else {
       const double det = at.h00 * at.h11 - at.h01 * at.h01;
       d0 = -(at.h11 * at.g0 - at.h01 * at.g1) / det;
       d1 = -(at.h00 * at.g1 - at.h01 * at.g0) / det;
+    }
+    // Newton's decrement: twice what is left to gain.
+    if (-(at.g0 * d0 + at.g1 * d1) <= 1e-14 * (1 + at.value)) {
+      fit.converged = true;
+      break;
     }
     double step = 1;
     Objective next = Evaluate(x, ridge, fit.slope + d0, fit.intercept + d1);
@@ -82,17 +87,10 @@ PlattFit Minimize(const CalibrationExamples& x, double ridge, double slope,
       next =
           Evaluate(x, ridge, fit.slope + step * d0, fit.intercept + step * d1);
     }
-    if (!(next.value <= at.value)) {
-      // No descent left in double: at the minimum to rounding.
-      fit.converged = true;
-      break;
-    }
+    if (!(next.value <= at.value)) break;
     fit.slope += step * d0;
     fit.intercept += step * d1;
     at = next;
-    fit.converged =
-        std::fabs(step * d0) <= 1e-10 * (1 + std::fabs(fit.slope)) &&
-        std::fabs(step * d1) <= 1e-10 * (1 + std::fabs(fit.intercept));
   }
   return fit;
 }
@@ -253,7 +251,7 @@ CalibrationFit FitCalibrator(const v1::CalibrationConfig& config,
   double offset = 0;
   if (negative_keep_rate > 0 && negative_keep_rate < 1) {
     fit.calibrator.set_negative_keep_rate(negative_keep_rate);
-    offset = std::log(negative_keep_rate);
+    offset = PortableLog(negative_keep_rate);
   }
   if (config.method() == v1::CalibrationConfig::NONE) {
     fit.reason = "not calibrated: method is NONE";
@@ -281,7 +279,7 @@ CalibrationFit FitCalibrator(const v1::CalibrationConfig& config,
   }
   std::vector<double> probability(usable.logits.size());
   for (size_t i = 0; i < probability.size(); ++i) {
-    probability[i] = Sigmoid(platt.slope * usable.logits[i] + platt.intercept);
+    probability[i] = Logistic(platt.slope * usable.logits[i] + platt.intercept);
   }
   *fit.calibrator.mutable_isotonic() =
       FitIsotonic(probability, usable.labels, usable.weights,

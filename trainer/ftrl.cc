@@ -21,9 +21,10 @@ namespace adrank {
 namespace {
 
 // Below this batch the exchange costs more than a second thread saves.
-constexpr size_t kMinParallelBatch = 64;
+constexpr size_t kMinParallelBatch = 32;
 constexpr uint32_t kMaxThreads = 64;
-// Looks at another thread's counter before it sleeps: some 50 us.
+// Looks at another thread's counter before it sleeps: some 50 us; none where
+// threads share cores.
 constexpr int kSpins = 2000;
 constexpr char kMagic[] = "AXFTRL01";
 
@@ -108,8 +109,8 @@ struct alignas(64) Lane {
   alignas(64) std::atomic<uint64_t> published{0};
 };
 
-void WaitFor(std::atomic<uint64_t>& counter, uint64_t value) {
-  for (int i = 0; i < kSpins; ++i) {
+void WaitFor(std::atomic<uint64_t>& counter, uint64_t value, int spins) {
+  for (int i = 0; i < spins; ++i) {
     if (counter.load(std::memory_order_acquire) >= value) return;
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -145,6 +146,8 @@ class FtrlLearner::Impl {
         kernel_(BestFtrlKernel()),
         team_(Threads(options.threads)),
         lanes_(team_.size()),
+        spins_(team_.size() <= std::thread::hardware_concurrency() ? kSpins
+                                                                   : 0),
         table_(rows) {
     bias_.initial = options.initial_bias;
     for (Lane& lane : lanes_) {
@@ -165,6 +168,7 @@ class FtrlLearner::Impl {
   const FtrlKernel& kernel_;
   ThreadTeam team_;
   std::vector<Lane> lanes_;
+  const int spins_;
   HugeArray<FtrlSlot> table_;
   Bias bias_;
   uint64_t seen_ = 0;
@@ -302,7 +306,7 @@ void FtrlLearner::Impl::Totals(const Job& job, uint64_t batch, size_t count,
                                Lane* lane) {
   const size_t parity = batch & 1;
   for (uint32_t u = 0; u < job.threads; ++u) {
-    if (job.threads > 1) WaitFor(lanes_[u].published, batch + 1);
+    if (job.threads > 1) WaitFor(lanes_[u].published, batch + 1, spins_);
     const int64_t* sums = lanes_[u].sums[parity].data();
     for (size_t i = 0; i < count; ++i) {
       lane->totals[i] = u == 0 ? sums[i] : lane->totals[i] + sums[i];
