@@ -65,8 +65,8 @@ class Vocabulary {
   std::vector<uint64_t> Ids() const;
   absl::Span<const uint32_t> oov_rows() const { return oov_rows_; }
 
-  // Row() of every entry. Fetches ahead: on tables beyond the caches several
-  // times faster than Row() one by one. Allocates only to grow *rows.
+  // Row() of every entry, fetched ahead, so that cache misses overlap even
+  // where branches are mispredicted. Allocates only to grow *rows.
   void Lookup(const RequestFeatures& features, RequestRows* rows) const;
   // The same for one batch.
   void Lookup(const FeatureBatch& batch, std::vector<uint32_t>* rows) const;

@@ -101,6 +101,15 @@ TEST(LogisticModel, EqualsTheNaiveLogitBitForBit) {
   }
 }
 
+void CopyRow(const FeatureBatch& from, const std::vector<uint32_t>& from_rows,
+             size_t row, FeatureBatch* to, std::vector<uint32_t>* to_rows) {
+  for (size_t e = from.offsets[row]; e < from.offsets[row + 1]; ++e) {
+    to->Add(from.fields[e], from.ids[e], from.values[e]);
+    to_rows->push_back(from_rows[e]);
+  }
+  to->EndRow();
+}
+
 TEST(LogisticModel, ACandidateDoesNotSeeTheOthers) {
   Rng rng(2);
   const Scene s = RandomScene(&rng, 50, 20, 100);
@@ -109,23 +118,15 @@ TEST(LogisticModel, ACandidateDoesNotSeeTheOthers) {
   model.Logits(s.features, s.rows, absl::MakeSpan(logits));
   for (size_t i = 0; i < 50; ++i) {
     Scene alone;
-    alone.features.context = s.features.context;
-    alone.rows.context = s.rows.context;
-    const auto copy = [i](const FeatureBatch& from,
-                          const std::vector<uint32_t>& from_rows,
-                          FeatureBatch* to, std::vector<uint32_t>* to_rows) {
-      for (size_t e = from.offsets[i]; e < from.offsets[i + 1]; ++e) {
-        to->Add(from.fields[e], from.ids[e], from.values[e]);
-        to_rows->push_back(from_rows[e]);
-      }
-      to->EndRow();
-    };
-    copy(s.features.ads, s.rows.ads, &alone.features.ads, &alone.rows.ads);
-    copy(s.features.crosses, s.rows.crosses, &alone.features.crosses,
-         &alone.rows.crosses);
-    float logit = 0;
-    model.Logits(alone.features, alone.rows, absl::MakeSpan(&logit, 1));
-    EXPECT_EQ(std::bit_cast<uint32_t>(logit),
+    CopyRow(s.features.context, s.rows.context, 0, &alone.features.context,
+            &alone.rows.context);
+    CopyRow(s.features.ads, s.rows.ads, i, &alone.features.ads,
+            &alone.rows.ads);
+    CopyRow(s.features.crosses, s.rows.crosses, i, &alone.features.crosses,
+            &alone.rows.crosses);
+    std::vector<float> logit(1);
+    model.Logits(alone.features, alone.rows, absl::MakeSpan(logit));
+    EXPECT_EQ(std::bit_cast<uint32_t>(logit[0]),
               std::bit_cast<uint32_t>(logits[i]));
   }
 }

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "absl/strings/str_cat.h"
 #include "base/hash.h"
 #include "base/rng.h"
 #include "tests/testing/status_matchers.h"
@@ -160,7 +161,7 @@ TEST(Vocabulary, EveryTruncationIsRefused) {
 }
 
 TEST(Vocabulary, MisalignedBytesAreRefused) {
-  const std::string shifted = "x" + Small();
+  const std::string shifted = absl::StrCat("x", Small());
   EXPECT_THAT(Vocabulary::Parse(absl::string_view(shifted).substr(1)),
               StatusIs(kInvalid, HasSubstr("aligned")));
 }
