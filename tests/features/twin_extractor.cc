@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/hash.h"
 #include "features/feature_id.h"
 #include "features/text.h"
@@ -57,7 +58,7 @@ v1::Attribute Value(const Field& f, const v1::Context& context,
                     uint32_t position) {
   v1::Attribute out;
   const std::string source =
-      f.source().empty() ? "context." + f.name() : f.source();
+      f.source().empty() ? absl::StrCat("context.", f.name()) : f.source();
   if (source == "user_id") out.add_text(context.user_id());
   if (source == "query") out.add_text(context.query());
   if (source == "placement") out.add_text(placement);
@@ -71,10 +72,10 @@ v1::Attribute Value(const Field& f, const v1::Context& context,
   }
   if (out.text_size() + out.number_size() > 0) return out;
   for (const v1::Attribute& a : context.attributes()) {
-    if (source == "context." + a.name()) return a;
+    if (source == absl::StrCat("context.", a.name())) return a;
   }
   for (const v1::Attribute& a : ad.attributes()) {
-    if (source == "ad." + a.name()) return a;
+    if (source == absl::StrCat("ad.", a.name())) return a;
   }
   return out;
 }
@@ -166,9 +167,10 @@ std::vector<TwinEntry> CrossEntries(
     std::vector<TwinEntry> longer;
     for (const TwinEntry& row : rows) {
       for (const TwinEntry& entry : *component) {
-        longer.push_back(
-            {index, CrossNext(row.id, entry.id), row.value * entry.value,
-             row.text + (row.text.empty() ? "" : " x ") + entry.text});
+        longer.push_back({index, CrossNext(row.id, entry.id),
+                          row.value * entry.value,
+                          absl::StrCat(row.text, row.text.empty() ? "" : " x ",
+                                       entry.text)});
       }
     }
     rows = std::move(longer);
