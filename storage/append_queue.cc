@@ -11,8 +11,8 @@
 namespace adrank {
 namespace {
 
-// Values are addressed by 32 bits, and a group must fit one write.
 constexpr size_t kMaxQueuedBytes = 256 << 20;
+constexpr size_t kMaxSpareGroups = 8;
 // 17 bytes each in the table: some 100 MB at most.
 constexpr size_t kMaxKnownAds = 4 << 20;
 
@@ -38,32 +38,43 @@ void AppendGroup::Clear() {
 
 bool AppendQueue::Full(size_t appends) const {
   // One large call is let in when nothing waits, else it would never be.
-  return group_.appends > 0 && group_.appends + appends > limits_.max_appends;
+  return appends_ > 0 && appends_ + appends > limits_.max_appends;
 }
 
-void AppendQueue::Pushed(size_t appends, bool urgent) {
-  const bool first = group_.empty();
-  const bool was_urgent = urgent_;
-  group_.appends += appends;
-  urgent_ = urgent_ || urgent || group_.bytes.size() >= limits_.group_bytes;
-  if (first || urgent_ != was_urgent) changed_.Signal();
+void AppendQueue::Pushed(size_t appends, size_t bytes, bool urgent) {
+  const bool wake = open_.empty() || (urgent && !urgent_);
+  open_.appends += appends;
+  appends_ += appends;
+  bytes_ += bytes;
+  urgent_ = urgent_ || urgent;
+  if (open_.bytes.size() >= limits_.group_bytes) {
+    full_.push_back(std::move(open_));
+    open_ = AppendGroup();
+    urgent_ = false;
+    if (!spare_.empty()) {
+      open_ = std::move(spare_.back());
+      spare_.pop_back();
+    }
+    changed_.Signal();
+  } else if (wake) {
+    changed_.Signal();
+  }
 }
 
 bool AppendQueue::PushDecision(
     const DecisionId& id, absl::string_view value,
     absl::Span<const std::shared_ptr<const EncodedAd>> ads) {
   absl::MutexLock lock(&mu_);
-  if (closed_ || Full(1) ||
-      group_.bytes.size() + value.size() > kMaxQueuedBytes) {
+  if (closed_ || Full(1) || bytes_ + value.size() > kMaxQueuedBytes) {
     return false;
   }
   for (const std::shared_ptr<const EncodedAd>& ad : ads) {
-    if (!known_ads_.contains(HashKey(ad->hash))) group_.ads.push_back(ad);
+    if (!known_ads_.contains(HashKey(ad->hash))) open_.ads.push_back(ad);
   }
-  group_.decisions.push_back({id, static_cast<uint32_t>(group_.bytes.size()),
-                              static_cast<uint32_t>(value.size())});
-  group_.bytes.append(value.data(), value.size());
-  Pushed(1, false);
+  open_.decisions.push_back({id, static_cast<uint32_t>(open_.bytes.size()),
+                             static_cast<uint32_t>(value.size())});
+  open_.bytes.append(value.data(), value.size());
+  Pushed(1, value.size(), false);
   return true;
 }
 
@@ -73,17 +84,17 @@ absl::Status AppendQueue::PushEvents(QueuedEvents* events) {
   const size_t appends = std::max<size_t>(events->items.size(), 1);
   if (Full(appends)) {
     return absl::UnavailableError(absl::StrCat(
-        "the event log's queue is full: ", group_.appends, " appends wait"));
+        "the event log's queue is full: ", appends_, " appends wait"));
   }
-  group_.events.push_back(std::move(*events));
-  Pushed(appends, limits_.events_are_urgent);
+  open_.events.push_back(std::move(*events));
+  Pushed(appends, 0, limits_.events_are_urgent);
   return absl::OkStatus();
 }
 
 absl::Status AppendQueue::PushFlush(std::function<void(absl::Status)> done) {
   absl::MutexLock lock(&mu_);
   if (closed_) return absl::UnavailableError("the event log is closing");
-  group_.flushes.push_back(std::move(done));
+  open_.flushes.push_back(std::move(done));
   urgent_ = true;
   changed_.Signal();
   return absl::OkStatus();
@@ -91,14 +102,23 @@ absl::Status AppendQueue::PushFlush(std::function<void(absl::Status)> done) {
 
 bool AppendQueue::Take(AppendGroup* group) {
   absl::MutexLock lock(&mu_);
-  while (group_.empty() && !closed_) changed_.Wait(&mu_);
-  if (group_.empty()) return false;
+  while (full_.empty() && open_.empty() && !closed_) changed_.Wait(&mu_);
   const absl::Time deadline = absl::Now() + limits_.group_wait;
-  while (!urgent_ && !closed_) {
+  while (full_.empty() && !open_.empty() && !urgent_ && !closed_) {
     if (changed_.WaitWithDeadline(&mu_, deadline)) break;
   }
-  std::swap(group_, *group);
-  urgent_ = false;
+  if (!full_.empty()) {
+    if (spare_.size() < kMaxSpareGroups) spare_.push_back(std::move(*group));
+    *group = std::move(full_.front());
+    full_.pop_front();
+  } else if (!open_.empty()) {
+    std::swap(open_, *group);
+    urgent_ = false;
+  } else {
+    return false;
+  }
+  appends_ -= group->appends;
+  bytes_ -= group->bytes.size();
   return true;
 }
 
@@ -110,7 +130,7 @@ void AppendQueue::Close() {
 
 size_t AppendQueue::size() const {
   absl::MutexLock lock(&mu_);
-  return group_.appends;
+  return appends_;
 }
 
 void AppendQueue::AddKnownAds(const absl::flat_hash_set<Hash128Value>& ads) {

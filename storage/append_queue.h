@@ -6,6 +6,7 @@
 #define ADRANK_STORAGE_APPEND_QUEUE_H_
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -58,6 +59,7 @@ struct AppendGroup {
     return absl::string_view(bytes).substr(d.begin, d.size);
   }
   bool empty() const { return appends == 0 && flushes.empty(); }
+  // Keeps its buffers.
   void Clear();
 };
 
@@ -66,7 +68,8 @@ class AppendQueue {
  public:
   struct Limits {
     size_t max_appends = 65536;
-    // A group that is this large or old is taken at once.
+    // A group that is this large or old is taken at once. 1 MiB: the buffers
+    // stay in the cache, and a sync is far dearer than the rest of a commit.
     size_t group_bytes = 1 << 20;
     absl::Duration group_wait;
     // Events, whose sender waits, are taken at once.
@@ -82,8 +85,8 @@ class AppendQueue {
   // Not OK when closed; else `done` is called when all before it is on disk.
   absl::Status PushFlush(std::function<void(absl::Status)> done);
 
-  // Waits for a group and swaps it with *group, which must be clear. False when
-  // the queue is closed and empty.
+  // Waits for a group and swaps it with *group, which must be clear and whose
+  // buffers are used again. False when the queue is closed and empty.
   bool Take(AppendGroup* group);
   void Close();
   size_t size() const;
@@ -97,13 +100,19 @@ class AppendQueue {
 
  private:
   bool Full(size_t appends) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Pushed(size_t appends, bool urgent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Pushed(size_t appends, size_t bytes, bool urgent)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const Limits limits_;
   mutable absl::Mutex mu_;
   absl::CondVar changed_;
   // All below guarded by mu_.
-  AppendGroup group_ ABSL_GUARDED_BY(mu_);
+  AppendGroup open_ ABSL_GUARDED_BY(mu_);  // grows
+  std::deque<AppendGroup> full_ ABSL_GUARDED_BY(mu_);
+  std::vector<AppendGroup> spare_ ABSL_GUARDED_BY(mu_);
+  size_t appends_ ABSL_GUARDED_BY(mu_) = 0;  // of all groups
+  size_t bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  // The open group is to be taken without delay.
   bool urgent_ ABSL_GUARDED_BY(mu_) = false;
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
   bool keep_known_ ABSL_GUARDED_BY(mu_) = false;
