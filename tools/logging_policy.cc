@@ -46,17 +46,22 @@ void LoggingPolicy::Choose(std::vector<Eligible>* eligible, Rng* rng,
                            std::vector<ChosenAd>* out) const {
   out->clear();
   std::vector<Eligible>& rest = *eligible;
+  std::vector<double> weights;  // of `rest`
+  weights.reserve(rest.size());
   double total = 0;
-  for (const Eligible& ad : rest) total += Weight(ad);
+  for (const Eligible& ad : rest) {
+    weights.push_back(Weight(ad));
+    total += weights.back();
+  }
   while (out->size() < slots_ && !rest.empty()) {
     size_t i = 0;
     if (rng->Bernoulli(kExploration)) {
       i = rng->Below(rest.size());
     } else {
       double left = rng->Uniform() * total;
-      while (i + 1 < rest.size() && (left -= Weight(rest[i])) >= 0) ++i;
+      while (i + 1 < rest.size() && (left -= weights[i]) >= 0) ++i;
     }
-    const double weight = Weight(rest[i]);
+    const double weight = weights[i];
     ChosenAd& chosen = out->emplace_back();
     chosen.ad = rest[i];
     chosen.logit = logit_[rest[i].ad];
@@ -69,6 +74,8 @@ void LoggingPolicy::Choose(std::vector<Eligible>* eligible, Rng* rng,
     total = std::max(weight * 1e-9, total - weight);
     rest[i] = rest.back();
     rest.pop_back();
+    weights[i] = weights.back();
+    weights.pop_back();
   }
   for (size_t i = 0; i < out->size(); ++i) {
     ChosenAd& chosen = (*out)[i];

@@ -249,7 +249,6 @@ void MarketCatalog::FindEligible(const Visit& visit, EligibleScratch* scratch,
       }
     }
   }
-  std::sort(s.matched.begin(), s.matched.end());
   for (uint32_t g : s.matched) {
     if (Allowed(visit, ad_groups_[g])) {
       AddAds(visit, g, s.keyword_of_group[g], out);

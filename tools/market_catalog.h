@@ -88,10 +88,10 @@ class MarketCatalog {
   // What people search for, most popular first; keywords come from the same.
   const std::vector<MarketPhrase>& phrases() const { return phrases_; }
 
-  // All ads that the catalogue's own rules allow on this visit, in the order of
-  // their index: some positive keyword matches (EXACT before PHRASE before
-  // BROAD, then the first), or the group has none; no negative matches;
-  // targeting, schedule and day of appearance allow it. Clears *out.
+  // All ads that the catalogue's own rules allow on this visit, in an order
+  // that the visit determines: some positive keyword matches (EXACT before
+  // PHRASE before BROAD, then the first), or the group has none; no negative
+  // matches; targeting, schedule and day of appearance allow it. Clears *out.
   void FindEligible(const Visit& visit, EligibleScratch* scratch,
                     std::vector<Eligible>* out) const;
 

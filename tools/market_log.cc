@@ -41,7 +41,9 @@ MarketLog::MarketLog(const Market* market) : market_(*market) {
 void MarketLog::FillDecision(const Visit& visit,
                              absl::Span<const ChosenAd> chosen,
                              v1::Decision* decision) const {
-  decision->Clear();
+  // Not Clear(), which would free the context.
+  decision->clear_placement_ids();
+  decision->clear_ads();
   market_.ToContext(visit, decision->mutable_context());
   *decision->add_placement_ids() = market_.PlacementId(visit);
   for (uint32_t i = 0; i < chosen.size(); ++i) {
