@@ -18,7 +18,8 @@ bool RecordBatch::Fill(JoinCursor* cursor) {
          entries_.size() < kBatchRecords) {
     const JoinedRecord& record = cursor->record();
     entries_.push_back({record.id, bytes_.size(), record.decision.size(),
-                        record.ads, events_.size(), record.events.size()});
+                        record.has_decision(), record.ads, events_.size(),
+                        record.events.size()});
     bytes_.append(record.decision.data(), record.decision.size());
     events_.insert(events_.end(), record.events.begin(), record.events.end());
     cursor->Next();
@@ -30,7 +31,10 @@ JoinedRecord RecordBatch::record(size_t i) const {
   const Entry& entry = entries_[i];
   JoinedRecord record;
   record.id = entry.id;
-  record.decision = absl::string_view(bytes_).substr(entry.offset, entry.bytes);
+  if (entry.has_decision) {
+    record.decision =
+        absl::string_view(bytes_).substr(entry.offset, entry.bytes);
+  }
   record.ads = entry.ads;
   record.events =
       absl::MakeConstSpan(events_).subspan(entry.first_event, entry.events);

@@ -35,6 +35,7 @@ class RecordBatch {
     DecisionId id;
     size_t offset;
     size_t bytes;
+    bool has_decision;
     uint32_t ads;
     size_t first_event;
     size_t events;

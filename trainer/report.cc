@@ -191,7 +191,7 @@ class MetricsWriter {
   // `labels` is "" or ",key=\"value\"".
   void Sample(absl::string_view labels, double value) {
     if (!std::isfinite(value)) return;
-    absl::StrAppend(&text_, Key(labels), " ", absl::StrFormat("%.17g", value),
+    absl::StrAppend(&text_, Key(labels), " ", absl::StrFormat("%.15g", value),
                     "\n");
   }
   double Previous(absl::string_view labels) const {

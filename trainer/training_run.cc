@@ -212,7 +212,8 @@ absl::Status Run::CutWindows() {
                      config_.data().evaluation_share());
     }
     End("count", counted_);
-    if (counted_ == 0) {
+    if (counted_ == 0 && parsed->by_share &&
+        windows_.train_begin_ms < windows_.evaluation_end_ms) {
       return Nothing(absl::StrCat(
           "the log has no impression between ",
           FormatTime(windows_.train_begin_ms, zone_), " and ",
