@@ -16,7 +16,7 @@ packages=(
   rapidjson-dev tzdata
   # Tests and benchmarks; the Python client stands for a foreign one.
   libgtest-dev libgmock-dev libbenchmark-dev
-  curl python3 python3-grpcio python3-protobuf python3-grpc-tools
+  curl python3 python3-grpcio python3-protobuf
 )
 
 missing=()

@@ -15,7 +15,6 @@ import time
 import urllib.request
 
 import grpc
-from grpc_tools import protoc
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BIN = pathlib.Path(os.environ.get("ADRANK_BIN", ROOT / "build" / "bin"))
@@ -24,11 +23,11 @@ BIN = pathlib.Path(os.environ.get("ADRANK_BIN", ROOT / "build" / "bin"))
 def generate_stubs(directory):
     """Compiles proto/*.proto for Python into `directory`, importable as proto.X."""
     protos = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "proto").glob("*.proto"))
-    result = protoc.main(["protoc", f"-I{ROOT}", f"--python_out={directory}",
-                          f"--grpc_python_out={directory}",
-                          *[str(ROOT / p) for p in protos]])
-    if result != 0:
-        raise RuntimeError("protoc failed")
+    plugin = shutil.which("grpc_python_plugin")
+    subprocess.run(["protoc", f"-I{ROOT}", f"--python_out={directory}",
+                    f"--grpc_python_out={directory}",
+                    f"--plugin=protoc-gen-grpc_python={plugin}",
+                    *[str(ROOT / p) for p in protos]], check=True)
     sys.path.insert(0, str(directory))
 
 
