@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -17,6 +16,9 @@
 namespace adrank {
 
 struct MappedRow {
+  // As new, but keeps the memory of the messages.
+  void Clear();
+
   int64_t time_ms = 0;
   // Value of mapping.id_column; empty without one.
   std::string id;
@@ -30,8 +32,7 @@ struct MappedRow {
   bool clicked = false;
 };
 
-// A compiled ImportMapping. Immutable but for the row counter of ROW_NUMBER
-// times; not thread-safe.
+// A compiled ImportMapping. Not thread-safe: counts rows for ROW_NUMBER times.
 class RowMapper {
  public:
   // InvalidArgument names the field that is wrong.
@@ -47,24 +48,46 @@ class RowMapper {
   absl::Status MapClick(const Row& row, MappedRow* out);
 
  private:
+  using Cell = std::vector<absl::string_view>;
+  struct Column {
+    v1::ColumnMapping::Target to;
+    std::string column;
+    std::string name;  // of the attribute
+    std::string separator;
+    bool number;
+    double scale;
+  };
+
   RowMapper() = default;
-  absl::Status MapColumn(const v1::ColumnMapping& column,
-                         const std::vector<absl::string_view>& cell,
-                         MappedRow* out) const;
-  absl::Status MapAttribute(const v1::ColumnMapping& column,
-                            const std::vector<absl::string_view>& cell,
-                            v1::Attribute* attribute) const;
-  absl::Status MapTime(absl::string_view text, int64_t* time_ms) const;
+  absl::Status SetTime(const v1::TimeFormat& format);
+  absl::Status MapColumn(const Column& column, const Cell& cell,
+                         MappedRow* out);
+  absl::Status MapAttribute(
+      const Column& column, const Cell& cell,
+      google::protobuf::RepeatedPtrField<v1::Attribute>* attributes) const;
+  absl::Status AddValue(const Column& column, absl::string_view text,
+                        v1::Attribute* attribute) const;
+  // One value or none, "missing" being none.
+  absl::Status MapSingle(const Column& column, absl::string_view text,
+                         MappedRow* out);
+  absl::Status MapLabel(absl::string_view text, MappedRow* out) const;
+  absl::Status MapTime(absl::string_view text, int64_t* time_ms);
+  absl::StatusOr<int64_t> ParseTime(absl::string_view text) const;
+  absl::Status MapId(const Cell& cell, std::string* id) const;
   bool Missing(absl::string_view text) const;
 
-  v1::ImportMapping mapping_;
   std::vector<std::string> columns_;
-  absl::flat_hash_set<std::string> missing_;
-  absl::flat_hash_set<std::string> positive_;
+  std::vector<Column> mapped_;  // mapped_[i] reads columns_[i]
+  std::vector<std::string> missing_;
+  std::vector<std::string> positive_;
+  v1::TimeFormat time_;
   absl::TimeZone zone_ = absl::UTCTimeZone();
   int time_column_ = -1;  // index into columns_
   int id_column_ = -1;
   int64_t rows_ = 0;
+  // The last time that was read: logs repeat it, and zones are slow.
+  std::string last_time_;
+  int64_t last_time_ms_ = 0;
 };
 
 }  // namespace adrank
