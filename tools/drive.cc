@@ -265,7 +265,7 @@ absl::StatusOr<v1::DriveReport> Drive(
     auto channel = grpc::CreateCustomChannel(
         options.server, grpc::InsecureChannelCredentials(), args);
     if (i == 0 && !channel->WaitForConnected(
-                      absl::ToChronoTime(absl::Now() + absl::Seconds(10)))) {
+                      absl::ToChronoTime(absl::Now() + absl::Seconds(3)))) {
       return absl::UnavailableError(
           absl::StrCat(options.server, ": no server answers"));
     }
