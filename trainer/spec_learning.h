@@ -33,7 +33,7 @@ absl::StatusOr<TimeHistogram> CountExamples(EventLogReader* reader,
                                             bool served_is_seen);
 
 // Examples that are looked at for boundaries, about.
-inline constexpr uint64_t kBoundaryExamples = 500'000;
+inline constexpr uint64_t kBoundaryExamples = 200'000;
 
 // Learns the missing boundaries from the seen ads of about kBoundaryExamples of
 // the `examples` examples of [begin_ms, end_ms): those of decisions that the
