@@ -47,9 +47,13 @@ mkdir -p "$dir"
 touch "$dir/.adrank-demo"
 dir=$(cd "$dir" && pwd)
 
-say "Simulate five days of an ad market into the event log"
-market=deploy/examples/simulated_market.market.textproto
-show adrank-simulate generate --config $market --days 5 --data "$dir/data"
+say "Simulate the last five days of an ad market into the event log"
+{
+  sed -e '/^first_day:/d' deploy/examples/simulated_market.market.textproto
+  echo "first_day: \"$(date -u -d '5 days ago' +%F)\""
+} >"$dir/market.textproto"
+show adrank-simulate generate --config "$dir/market.textproto" --days 5 \
+  --data "$dir/data"
 
 say "Learn a model from the logged impressions and clicks"
 {
@@ -93,8 +97,13 @@ ctl=(adrankctl --server "127.0.0.1:$grpc" --admin "127.0.0.1:$admin")
 show "${ctl[@]}" status
 
 say "Rank: who wins this visitor's page, at what price"
-request=(--user u17 --attr country=DE --attr device=mobile --placement top:3)
+request=(--user u17 --attr country=DE --attr device=phone --placement top:3)
 show "${ctl[@]}" rank "${request[@]}"
+
+say "The same visitor types a query: keywords match too"
+word=$("${ctl[@]}" --json catalog list --type ad_group |
+  awk -F'"' '/"text":/ { print $4; exit }')
+show "${ctl[@]}" rank "${request[@]}" --query "cheap $word online"
 
 say "Explain: where a score comes from, and why an ad is missing"
 missing=$("${ctl[@]}" --json catalog list --type ad |
@@ -108,9 +117,9 @@ show "${ctl[@]}" events impression "$decision" 1
 show "${ctl[@]}" events click "$decision" 1
 show "${ctl[@]}" events click "$decision" 1
 
-say "A sixth day: users visit, the server ranks, they see and click"
+say "Today: users visit, the server ranks, they see and click"
 show adrank-simulate drive --data "$dir/data" --server "127.0.0.1:$grpc" \
-  --day 5 --count 20000
+  --now --count 20000
 
 say "The night after: learn again from what the server logged, swap"
 show adrank-trainer --config "$dir/trainer.textproto"
