@@ -9,47 +9,32 @@ ThreadTeam::ThreadTeam(uint32_t threads) {
 }
 
 ThreadTeam::~ThreadTeam() {
-  {
-    absl::MutexLock lock(&mu_);
-    stop_ = true;
-  }
+  stop_ = true;
+  round_.fetch_add(1, std::memory_order_release);
+  round_.notify_all();
   for (std::thread& thread : threads_) thread.join();
 }
 
 void ThreadTeam::Run(absl::FunctionRef<void(uint32_t)> work) {
-  if (threads_.empty()) {
-    work(0);
-    return;
-  }
-  {
-    absl::MutexLock lock(&mu_);
-    work_ = &work;
-    running_ = static_cast<uint32_t>(threads_.size());
-    ++round_;
-  }
+  work_ = &work;
+  running_.store(size() - 1, std::memory_order_relaxed);
+  round_.fetch_add(1, std::memory_order_release);
+  round_.notify_all();
   work(0);
-  absl::MutexLock lock(&mu_);
-  mu_.Await(absl::Condition(
-      +[](uint32_t* running) { return *running == 0; }, &running_));
+  for (uint32_t left = running_.load(std::memory_order_acquire); left != 0;
+       left = running_.load(std::memory_order_acquire)) {
+    running_.wait(left, std::memory_order_acquire);
+  }
 }
 
 void ThreadTeam::Loop(uint32_t index) {
-  uint64_t seen = 0;
-  while (true) {
-    const absl::FunctionRef<void(uint32_t)>* work;
-    {
-      absl::MutexLock lock(&mu_);
-      const auto ready = [this, seen]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-        return stop_ || round_ != seen;
-      };
-      mu_.Await(absl::Condition(&ready));
-      if (stop_) return;
-      seen = round_;
-      work = work_;
+  for (uint64_t seen = 0;; ++seen) {
+    round_.wait(seen, std::memory_order_acquire);
+    if (stop_) return;
+    (*work_)(index);
+    if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      running_.notify_one();
     }
-    (*work)(index);
-    absl::MutexLock lock(&mu_);
-    --running_;
   }
 }
 

@@ -2,17 +2,17 @@
 #ifndef ADRANK_TRAINER_THREAD_TEAM_H_
 #define ADRANK_TRAINER_THREAD_TEAM_H_
 
+#include <atomic>
 #include <cstdint>
 #include <thread>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
-#include "absl/synchronization/mutex.h"
 
 namespace adrank {
 
-// One caller at a time.
+// One caller at a time. Atomics that wait, not absl::Mutex: Debian's Abseil is
+// built without ThreadSanitizer, which cannot see the order its locks make.
 class ThreadTeam {
  public:
   // REQUIRES: threads >= 1. The caller of Run is one of them.
@@ -25,16 +25,17 @@ class ThreadTeam {
 
   // Calls work(t) for every t < size(), all at the same time, and waits for
   // all.
-  void Run(absl::FunctionRef<void(uint32_t)> work) ABSL_LOCKS_EXCLUDED(mu_);
+  void Run(absl::FunctionRef<void(uint32_t)> work);
 
  private:
   void Loop(uint32_t index);
 
-  absl::Mutex mu_;
-  const absl::FunctionRef<void(uint32_t)>* work_ ABSL_GUARDED_BY(mu_) = nullptr;
-  uint64_t round_ ABSL_GUARDED_BY(mu_) = 0;
-  uint32_t running_ ABSL_GUARDED_BY(mu_) = 0;
-  bool stop_ ABSL_GUARDED_BY(mu_) = false;
+  // Written before round_ rises, read after.
+  const absl::FunctionRef<void(uint32_t)>* work_ = nullptr;
+  bool stop_ = false;
+  std::atomic<uint64_t> round_{0};
+  // Threads that have not finished the round.
+  std::atomic<uint32_t> running_{0};
   std::vector<std::thread> threads_;  // constant after construction
 };
 
