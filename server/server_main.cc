@@ -68,7 +68,8 @@ int main(int argc, char** argv) {
     good = adrank::Annotate(adrank::ValidateConfig(*config), arguments.config);
   }
   if (!good.ok()) {
-    std::fprintf(stderr, "%s\n", std::string(good.message()).c_str());
+    std::fprintf(stderr, "adrank-server: %s\n",
+                 std::string(good.message()).c_str());
     return 2;
   }
   if (arguments.check_only) {
