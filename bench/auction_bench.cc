@@ -17,7 +17,9 @@ namespace {
 
 constexpr int kAds = 1000;
 constexpr int kSlots = 8;
-constexpr int kInstances = 64;  // so that no branch is learnt by heart
+// So many that no branch is learnt by heart, so few that they stay in the cache
+// as candidates just predicted do.
+constexpr int kInstances = 16;
 
 struct Instance {
   std::vector<std::string> ids;

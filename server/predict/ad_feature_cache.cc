@@ -9,11 +9,7 @@ std::shared_ptr<const AdFeatureCache> AdFeatureCache::Build(
   for (uint32_t i = 0; i < index.size(); ++i) {
     bundle.extractor().ExtractAd(index.ad(i).snapshot, &features);
   }
-  cache->rows_.resize(features.ids.size());
-  for (size_t e = 0; e < features.ids.size(); ++e) {
-    cache->rows_[e] =
-        bundle.vocabulary().Row(features.fields[e], features.ids[e]);
-  }
+  bundle.vocabulary().Lookup(features, &cache->rows_);
   return cache;
 }
 

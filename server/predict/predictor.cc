@@ -19,14 +19,6 @@ void CopyRow(const FeatureBatch& from, size_t i, FeatureBatch* to) {
   to->EndRow();
 }
 
-// Rows of the entries that have none yet.
-void LookUp(const Vocabulary& vocabulary, const FeatureBatch& batch,
-            std::vector<uint32_t>* rows) {
-  for (size_t e = rows->size(); e < batch.ids.size(); ++e) {
-    rows->push_back(vocabulary.Row(batch.fields[e], batch.ids[e]));
-  }
-}
-
 }  // namespace
 
 bool UsesPlacement(const v1::FeatureSpec& spec) {
@@ -62,7 +54,7 @@ void Prediction::Begin(const ServingSnapshot& serving, double prior_ctr,
     bundle_->extractor().ExtractContext(
         context, placements.empty() ? absl::string_view() : placements[s],
         &set.context);
-    LookUp(bundle_->vocabulary(), set.context, &set.context_rows);
+    bundle_->vocabulary().Lookup(set.context, &set.context_rows);
   }
 }
 
@@ -89,13 +81,16 @@ void Prediction::StepSet(ScoreSet* set, size_t begin, size_t end) {
   chunk.rows.context = set->context_rows;
   chunk.rows.ads.clear();
   chunk.rows.crosses.clear();
+  bool all_cached = true;
   for (size_t i = begin; i < end; ++i) {
-    CopyAd(items_[i], &chunk);
+    all_cached &= AddAd(items_[i], &chunk);
     bundle_->extractor().ExtractCrosses(
         chunk.features.context, 0, chunk.features.ads, i - begin,
         kServingPosition, &chunk.features.crosses);
   }
-  LookUp(bundle_->vocabulary(), chunk.features.crosses, &chunk.rows.crosses);
+  const Vocabulary& vocabulary = bundle_->vocabulary();
+  vocabulary.Lookup(chunk.features.crosses, &chunk.rows.crosses);
+  if (!all_cached) vocabulary.Lookup(chunk.features.ads, &chunk.rows.ads);
   const auto logits = absl::MakeSpan(set->logits).subspan(begin, end - begin);
   const Model& model = bundle_->logistic();
   model.Logits(chunk.features, chunk.rows, logits);
@@ -105,11 +100,10 @@ void Prediction::StepSet(ScoreSet* set, size_t begin, size_t end) {
   ReplaceNonFinite(set, begin, end);
 }
 
-void Prediction::CopyAd(const PredictItem& item, Chunk* chunk) const {
+bool Prediction::AddAd(const PredictItem& item, Chunk* chunk) const {
   if (item.ad == PredictItem::kNotIndexed) {
     bundle_->extractor().ExtractAd(*item.snapshot, &chunk->features.ads);
-    LookUp(bundle_->vocabulary(), chunk->features.ads, &chunk->rows.ads);
-    return;
+    return false;
   }
   const FeatureBatch& features = cache_->features();
   CopyRow(features, item.ad, &chunk->features.ads);
@@ -117,6 +111,7 @@ void Prediction::CopyAd(const PredictItem& item, Chunk* chunk) const {
   chunk->rows.ads.insert(chunk->rows.ads.end(),
                          rows + features.offsets[item.ad],
                          rows + features.offsets[item.ad + 1]);
+  return true;
 }
 
 void Prediction::ReplaceNonFinite(ScoreSet* set, size_t begin, size_t end) {

@@ -86,7 +86,8 @@ class Prediction {
 
   size_t Set(size_t placement) const { return sets_ == 1 ? 0 : placement; }
   void StepSet(ScoreSet* set, size_t begin, size_t end);
-  void CopyAd(const PredictItem& item, Chunk* chunk) const;
+  // False when the vocabulary rows of the ad's features are yet to be found.
+  bool AddAd(const PredictItem& item, Chunk* chunk) const;
   void ReplaceNonFinite(ScoreSet* set, size_t begin, size_t end);
 
   const ModelBundle* bundle_ = nullptr;

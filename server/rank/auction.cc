@@ -12,9 +12,9 @@ namespace {
 
 using uint128 = unsigned __int128;
 
-// Beyond it the product of bid and pctr as doubles rounds twice, and comparing
-// it no longer follows the exact order.
-constexpr int64_t kExactInDouble = int64_t{1} << 53;
+// The product of bid and pctr as doubles rounds twice, by at most 2^-53 each:
+// scores further apart than this factor are in the exact order.
+constexpr double kApart = 1 + 0x1p-50;
 
 // A float in [0, 1] as mantissa x 2^exponent, mantissa < 2^24.
 struct Binary {
@@ -81,14 +81,15 @@ int64_t EffectiveReserve(const AuctionPlacement& placement) {
 }  // namespace
 
 // Strict and total: see the header.
-bool Auction::Before(const Entry& a, const Entry& b) const {
-  const AuctionAd& x = ads_[a.ad];
-  const AuctionAd& y = ads_[b.ad];
-  const float p = pctr_[a.ad], q = pctr_[b.ad];
-  if (a.score != b.score && x.bid_micros <= kExactInDouble &&
-      y.bid_micros <= kExactInDouble) {
-    return a.score > b.score;
-  }
+inline bool Auction::Before(const Entry& a, const Entry& b) const {
+  if (a.score > b.score * kApart) return true;
+  if (b.score > a.score * kApart) return false;
+  return BeforeExactly(a.ad, b.ad);
+}
+
+bool Auction::BeforeExactly(uint32_t a, uint32_t b) const {
+  const AuctionAd &x = ads_[a], &y = ads_[b];
+  const float p = pctr_[a], q = pctr_[b];
   const int sign = CompareProducts(x.bid_micros, p, y.bid_micros, q);
   if (sign != 0) return sign > 0;
   if (p != q) return p > q;
@@ -110,38 +111,49 @@ bool Auction::Available(uint32_t ad) const {
          static_cast<int64_t>(options_.max_ads_per_advertiser);
 }
 
+Auction::Entry Auction::EntryOf(uint32_t ad) const {
+  return {
+      static_cast<double>(ads_[ad].bid_micros) * static_cast<double>(pctr_[ad]),
+      ad};
+}
+
+// Into its place in the sorted order_, whose last entry falls out at `want`.
+inline void Auction::Insert(const Entry& entry, size_t want) {
+  if (order_.size() < want) order_.push_back(entry);
+  size_t i = order_.size() - 1;
+  for (; i > 0 && Before(entry, order_[i - 1]); --i) order_[i] = order_[i - 1];
+  order_[i] = entry;
+}
+
 // Puts the first `want` ads of the placement's order into order_. One pass that
 // compares each ad with the worst one kept; few get in.
 void Auction::SelectTop(size_t want) {
-  const auto before = [this](const Entry& a, const Entry& b) {
-    return Before(a, b);
-  };
   order_.clear();
-  complete_ = want >= ads_.size();
-  if (complete_) {
-    for (uint32_t i = 0; i < ads_.size(); ++i) {
-      if (ads_[i].bid_micros >= reserve_) order_.push_back({scores_[i], i});
-    }
-    std::sort(order_.begin(), order_.end(), before);
-    return;
-  }
+  double cut = -1;  // scores below it are surely behind the worst one kept
   for (uint32_t i = 0; i < ads_.size(); ++i) {
-    if (ads_[i].bid_micros < reserve_) continue;
-    const Entry entry = {scores_[i], i};
-    if (order_.size() == want) {
-      if (!before(entry, order_.back())) continue;
-      order_.pop_back();
-    }
-    order_.insert(std::upper_bound(order_.begin(), order_.end(), entry, before),
-                  entry);
+    const Entry entry = EntryOf(i);
+    if (entry.score < cut || ads_[i].bid_micros < reserve_) continue;
+    if (order_.size() == want && !Before(entry, order_.back())) continue;
+    Insert(entry, want);
+    if (order_.size() == want) cut = order_.back().score / kApart;
   }
   complete_ = order_.size() < want;
+}
+
+void Auction::SortAll() {
+  order_.clear();
+  for (uint32_t i = 0; i < ads_.size(); ++i) {
+    if (ads_[i].bid_micros >= reserve_) order_.push_back(EntryOf(i));
+  }
+  std::sort(order_.begin(), order_.end(),
+            [this](const Entry& a, const Entry& b) { return Before(a, b); });
+  complete_ = true;
 }
 
 // The ad at `rank` of the order; null past its end. Limits and used ads may eat
 // up what was selected: then everything is sorted.
 const Auction::Entry* Auction::At(size_t rank) {
-  if (rank >= order_.size() && !complete_) SelectTop(ads_.size());
+  if (rank >= order_.size() && !complete_) SortAll();
   return rank < order_.size() ? &order_[rank] : nullptr;
 }
 
@@ -160,21 +172,12 @@ const Auction::Entry* Auction::FindAvailable(size_t* rank,
   return nullptr;
 }
 
-void Auction::Score(const AuctionPlacement& placement) {
-  pctr_ = placement.pctr;
-  scores_.resize(ads_.size());
-  for (size_t i = 0; i < ads_.size(); ++i) {
-    scores_[i] =
-        static_cast<double>(ads_[i].bid_micros) * static_cast<double>(pctr_[i]);
-  }
-}
-
 void Auction::Prepare(const AuctionPlacement& placement) {
   const int64_t reserve = EffectiveReserve(placement);
   const bool same_scores = pctr_.data() == placement.pctr.data() &&
                            pctr_.size() == placement.pctr.size();
   if (same_scores && reserve == reserve_) return;
-  if (!same_scores) Score(placement);
+  pctr_ = placement.pctr;
   reserve_ = reserve;
   // The ads shown before, this placement's and the one that sets the last
   // price; some more, as siblings and limits skip ads.

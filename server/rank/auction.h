@@ -107,11 +107,14 @@ class Auction {
   };
 
   bool Before(const Entry& a, const Entry& b) const;
+  bool BeforeExactly(uint32_t a, uint32_t b) const;
   bool Available(uint32_t ad) const;
+  Entry EntryOf(uint32_t ad) const;
+  void Insert(const Entry& entry, size_t want);
   void SelectTop(size_t want);
+  void SortAll();
   const Entry* At(size_t rank);
   const Entry* FindAvailable(size_t* rank, const AuctionAd* winner);
-  void Score(const AuctionPlacement& placement);
   void Prepare(const AuctionPlacement& placement);
   void FillPlacement(uint32_t p, const AuctionPlacement& placement,
                      AuctionResult* result);
@@ -124,7 +127,6 @@ class Auction {
   // Of the placement being filled.
   absl::Span<const float> pctr_;
   int64_t reserve_ = 0;
-  std::vector<double> scores_;  // [ads]
   // The first ads of the placement's order among those that reach the reserve;
   // all of them when complete_.
   std::vector<Entry> order_;
