@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <thread>
@@ -51,6 +52,30 @@ struct Bias {
     z += g - sigma * (Weight(alpha, beta) - initial);
     n = next;
   }
+};
+
+// Whether the team or one thread alone is faster, by measuring: the exchange
+// per batch makes the team as slow as its slowest thread, and on a machine busy
+// with other work that can be slower than one alone (measured: half). What is
+// learnt does not depend on the choice.
+class Pace {
+ public:
+  bool UseTeam() const {
+    const bool faster = seconds_[1] <= seconds_[0] || seconds_[0] == 0;
+    return faster != (turn_ % kTrial == kTrial / 8);
+  }
+  void Note(bool team, double seconds_per_example) {
+    double& average = seconds_[team];
+    average = average == 0 ? seconds_per_example
+                           : 0.75 * average + 0.25 * seconds_per_example;
+    ++turn_;
+  }
+
+ private:
+  // One block in so many tries the other way.
+  static constexpr uint64_t kTrial = 32;
+  double seconds_[2] = {0, 0};  // an example: alone, team
+  uint64_t turn_ = 0;
 };
 
 absl::Status CheckOptions(const FtrlOptions& o, uint64_t rows) {
@@ -186,6 +211,8 @@ class FtrlLearner::Impl {
     size_t example(size_t i) const { return order.empty() ? i : order[i]; }
   };
 
+  Pace pace_;
+
   static uint32_t Threads(uint32_t threads) {
     if (threads == 0) threads = std::thread::hardware_concurrency();
     return std::clamp<uint32_t>(threads, 1, kMaxThreads);
@@ -231,9 +258,19 @@ absl::Status FtrlLearner::Impl::Update(const ExampleBlock& block,
   }
   if (split > 0) Work({block, order, 0, split, 1, seen_}, 0);
   if (split < count) {
-    const Job job = {block, order, split, count, team_.size(), seen_};
-    for (Lane& lane : lanes_) lane.published.store(0);
-    team_.Run([&](uint32_t t) { Work(job, t); });
+    const bool together = pace_.UseTeam();
+    const Job job = {block, order, split, count, together ? team_.size() : 1,
+                     seen_};
+    const auto begin = std::chrono::steady_clock::now();
+    if (together) {
+      for (Lane& lane : lanes_) lane.published.store(0);
+      team_.Run([&](uint32_t t) { Work(job, t); });
+    } else {
+      Work(job, 0);
+    }
+    const std::chrono::duration<double> spent =
+        std::chrono::steady_clock::now() - begin;
+    pace_.Note(together, spent.count() / static_cast<double>(count - split));
   }
   seen_ += count;
   return absl::OkStatus();
