@@ -327,6 +327,8 @@ absl::StatusOr<ApplyResult> CatalogStoreImpl::Apply(
       change.batch.Put(kVersionKey, rocksdb::Slice(version, sizeof(version)))));
   rocksdb::WriteOptions synced;
   synced.sync = true;
+  // After a failed write RocksDB refuses others until it is told to go on.
+  RETURN_IF_ERROR(ToStatus(db()->Resume()));
   RETURN_IF_ERROR(ToStatus(db()->Write(synced, change.batch.GetWriteBatch())));
   version_ = change.version;
   result.version = version_;

@@ -28,9 +28,18 @@ absl::Status Bad(absl::string_view field, absl::string_view reason) {
   return absl::InvalidArgumentError(absl::StrCat(field, " ", reason));
 }
 
+bool IsUtf8(absl::string_view text) {
+  return google::protobuf::internal::IsStructurallyValidUTF8(
+      text.data(), static_cast<int>(text.size()));
+}
+
+// For messages, which are UTF-8 themselves.
 std::string Quoted(absl::string_view text) {
-  return absl::StrCat("\"", absl::Utf8SafeCHexEscape(text.substr(0, 200)),
-                      "\"");
+  text = text.substr(0, 200);
+  return absl::StrCat(
+      "\"",
+      IsUtf8(text) ? absl::Utf8SafeCHexEscape(text) : absl::CHexEscape(text),
+      "\"");
 }
 
 absl::Status CheckText(absl::string_view field, const std::string& text,
@@ -39,8 +48,7 @@ absl::Status CheckText(absl::string_view field, const std::string& text,
     return Bad(field, absl::StrCat("has ", text.size(), " bytes; at most ",
                                    max_bytes, " are allowed"));
   }
-  if (!google::protobuf::internal::IsStructurallyValidUTF8(
-          text.data(), static_cast<int>(text.size()))) {
+  if (!IsUtf8(text)) {
     return Bad(field, absl::StrCat(Quoted(text), " is not valid UTF-8"));
   }
   return absl::OkStatus();

@@ -39,8 +39,6 @@ constexpr size_t kMaxBatchBytes = 4 << 20;
 constexpr size_t kRetentionChunk = 1 << 15;
 // After a failed write: how soon the log tries again.
 constexpr absl::Duration kRetryInterval = absl::Milliseconds(100);
-// A RocksDB that has not resumed after this long is opened anew.
-constexpr absl::Duration kReopenAfter = absl::Seconds(1);
 
 absl::Status Validate(const StorageConfig& config) {
   if (config.data_dir().empty()) {
@@ -360,9 +358,12 @@ absl::Status EventLogImpl::Recover() {
     status = rocks::ToStatus(log_->db()->Resume(),
                              absl::StrCat("resume event log ", log_->path()));
   }
-  if (!status.ok() && now >= failed_since_ + kReopenAfter) status = Reopen();
+  // RocksDB does not resume after a failed write of its write-ahead log;
+  // opening it anew reads back what was acknowledged.
+  if (!status.ok()) status = Reopen();
   if (!status.ok()) {
-    retry_at_ = absl::Now() + kRetryInterval;
+    const absl::Duration taken = absl::Now() - now;
+    retry_at_ = absl::Now() + std::max(kRetryInterval, 2 * taken);
     return failure_;
   }
   LOG(WARNING) << "event log " << log_->path() << " is written again after "

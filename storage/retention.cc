@@ -111,7 +111,11 @@ absl::Status FreeSpace(LogDatabase* log, const DecisionId& end) {
     RETURN_IF_ERROR(rocks::ToStatus(
         log->db()->CompactRange(options, family, nullptr, &upper), what));
   }
-  return absl::OkStatus();
+  // The write-ahead log has the records too, until every family is flushed.
+  return rocks::ToStatus(log->db()->Flush(rocksdb::FlushOptions(),
+                                          {log->meta(), log->decisions(),
+                                           log->events(), log->snapshots()}),
+                         "free space of the event log");
 }
 
 bool CollectAds(absl::string_view decision_value,

@@ -89,7 +89,7 @@ TEST_P(EventLogTest, RandomOperationsGiveWhatTheModelHolds) {
   LogModel model;
   Rng rng(static_cast<uint64_t>(GetParam()));
   std::unique_ptr<EventLog> log = Open();
-  const int steps = GetParam() == StorageConfig::SYNC_EACH ? 300 : 1500;
+  const int steps = GetParam() == StorageConfig::SYNC_EACH ? 200 : 700;
   for (int i = 0; i < steps; ++i) {
     // Few ids, so that all meet again and again, in no order.
     const DecisionId id = IdAt(kStartMs + rng.Below(40) * 1000, rng.Below(3));
