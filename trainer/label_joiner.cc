@@ -1,17 +1,23 @@
 // Hot path: no allocation after warm-up, no locks, no logging.
 #include "trainer/label_joiner.h"
 
+#include <algorithm>
 #include <array>
+#include <limits>
 #include <optional>
 
 namespace adrank {
 namespace {
 
-// What was reported of one ad.
+constexpr int64_t kNever = std::numeric_limits<int64_t>::min();
+
+// When what was reported of one ad happened, or kNever. Trivial, so that an
+// array for all positions costs nothing where there are few ads.
 struct Seen {
-  std::optional<int64_t> impression_ms;
-  std::optional<int64_t> click_ms;
+  int64_t impression_ms;
+  int64_t click_ms;
 };
+constexpr Seen kUnseen = {kNever, kNever};
 
 // Positions are u8 in the log.
 constexpr int kPositions = 256;
@@ -64,22 +70,26 @@ void CountTest(const JoinedRecord& record, const v1::Decision& decision,
 // Label of one ad; nullopt when it was not seen.
 std::optional<bool> Label(const Seen& seen, int64_t decision_ms,
                           const LabelOptions& options, v1::JoinCounts* counts) {
-  if (seen.impression_ms) {
+  const bool impressed = seen.impression_ms != kNever;
+  const bool clicked = seen.click_ms != kNever;
+  if (impressed) {
     counts->set_joined_impressions(counts->joined_impressions() + 1);
   }
-  if (!seen.impression_ms && !options.served_is_seen) {
+  if (!impressed && !options.served_is_seen) {
     counts->set_unseen_ads(counts->unseen_ads() + 1);
-    if (seen.click_ms) {
+    if (clicked) {
       counts->set_clicks_without_impression(
           counts->clicks_without_impression() + 1);
     }
     return std::nullopt;
   }
   counts->set_examples(counts->examples() + 1);
-  if (!seen.click_ms) return false;
-  const int64_t seen_ms = seen.impression_ms.value_or(decision_ms);
-  const bool in_window =
-      *seen.click_ms - seen_ms <= options.attribution_window_ms;
+  if (!clicked) return false;
+  const int64_t seen_ms = impressed ? seen.impression_ms : decision_ms;
+  // Unsigned, since nothing keeps reported times from being far apart.
+  const auto lag_ms = static_cast<int64_t>(
+      static_cast<uint64_t>(seen.click_ms) - static_cast<uint64_t>(seen_ms));
+  const bool in_window = lag_ms <= options.attribution_window_ms;
   if (in_window) {
     counts->set_joined_clicks(counts->joined_clicks() + 1);
   } else {
@@ -107,7 +117,10 @@ void JoinLabels(const JoinedRecord& record, const v1::Decision* decision,
     CountTest(record, *decision, ad_at, counts);
     return;
   }
-  std::array<Seen, kPositions> seen;
+  std::array<Seen, kPositions> seen;  // set where an ad is
+  for (const v1::ServedAd& ad : decision->ads()) {
+    if (ad.position() < kPositions) seen[ad.position()] = kUnseen;
+  }
   for (const JoinedEvent& event : record.events) {
     if (ad_at[event.position] < 0) {
       CountOrphan(event, counts);
@@ -121,7 +134,7 @@ void JoinLabels(const JoinedRecord& record, const v1::Decision* decision,
     const uint32_t position = decision->ads(i).position();
     const bool first = position < kPositions && ad_at[position] == i;
     const std::optional<bool> label =
-        Label(first ? seen[position] : Seen(),
+        Label(first ? seen[position] : kUnseen,
               static_cast<int64_t>(record.id.ms), options, counts);
     if (label) examples->push_back({static_cast<uint32_t>(i), *label});
   }

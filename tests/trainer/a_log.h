@@ -26,6 +26,7 @@ struct ALog {
   int decisions = 2000;  // evenly over a day
   int ads_per_decision = 4;
   int first_ad = 0;  // of a catalogue of 40
+  int snapshots = 40;  // ads whose snapshot is written
   double base_logit = -1;
   // Probability that an ad that was served was also seen.
   double seen = 1;
@@ -61,7 +62,7 @@ struct ALog {
                      EventLog::Open(config, Clock::Real()));
     Rng rng(seed);
     LogBatch batch;
-    for (int i = first_ad; i < first_ad + 40; ++i) {
+    for (int i = first_ad; i < first_ad + snapshots; ++i) {
       batch.ads.push_back(EncodeAd(Ad(i)));
     }
     for (int d = 0; d < decisions; ++d) Add(d, &rng, &batch);

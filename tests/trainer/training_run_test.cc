@@ -113,6 +113,36 @@ TEST_F(TrainingRunTest, PublishesAModelThatBeatsChanceAndSaysHowItCame) {
   EXPECT_EQ(bundle->manifest().field_coverage(0), 1.0f);
 }
 
+TEST_F(TrainingRunTest, EvaluateOnlyMeasuresTheLiveModelAndChangesNothing) {
+  ALog log;
+  ASSERT_OK(log.Write(dir_ / "log"));
+  v1::TrainerConfig config = OnDays(0, 0.4);
+  config.mutable_evaluation()->add_slices("device");
+  v1::TrainerConfig only = config;
+  only.set_evaluate_only(true);
+  ASSERT_OK_AND_ASSIGN(const Report nothing, Train(only));
+  EXPECT_EQ(nothing.verdict(), Report::NOTHING_TO_TRAIN);
+  EXPECT_THAT(nothing.reasons(), ElementsAre(HasSubstr("no version is live")));
+
+  ASSERT_OK_AND_ASSIGN(const Report trained, Train(config));
+  ASSERT_EQ(trained.verdict(), Report::PUBLISHED) << trained.DebugString();
+  const auto files = AllFiles(dir_ / "models");
+  // Windows, spec and learner of the config have no say but for the evaluation.
+  only.mutable_data()->set_train_begin("");
+  only.mutable_logistic()->set_passes(7);
+  only.mutable_feature_spec()->mutable_fields(0)->set_min_count(99);
+  ASSERT_OK_AND_ASSIGN(const Report report, Train(only));
+  EXPECT_EQ(report.verdict(), Report::EVALUATED) << report.DebugString();
+  EXPECT_EQ(report.candidate().SerializeAsString(),
+            trained.candidate().SerializeAsString());
+  EXPECT_EQ(report.slices_size(), trained.slices_size());
+  EXPECT_FALSE(report.has_incumbent());
+  EXPECT_EQ(report.training_examples(), 0u);
+  EXPECT_THAT(ReportText(report, absl::UTCTimeZone()),
+              HasSubstr("EVALUATED version 1, which stays live"));
+  EXPECT_EQ(AllFiles(dir_ / "models"), files);
+}
+
 TEST_F(TrainingRunTest, SameLogConfigAndSeedGiveTheSameBytesForAnyThreads) {
   ALog log;
   log.decisions = 1500;
@@ -296,6 +326,21 @@ TEST_F(TrainingRunTest, WithoutImpressionsServedIsSeenIsSuggestedAndHelps) {
   config.mutable_data()->set_served_is_seen(true);
   ASSERT_OK_AND_ASSIGN(report, Train(config));
   EXPECT_THAT(report.reasons(), ElementsAre(HasSubstr("and no click")));
+}
+
+TEST_F(TrainingRunTest, AdsWithoutSnapshotAreCountedAndNoExamples) {
+  ALog log;
+  log.snapshots = 30;
+  ASSERT_OK(log.Write(dir_ / "log"));
+  ASSERT_OK_AND_ASSIGN(const Report report, Train(Config()));
+  ASSERT_EQ(report.verdict(), Report::PUBLISHED) << report.DebugString();
+  EXPECT_NEAR(static_cast<double>(report.join().missing_snapshots()), 2000,
+              200);
+  EXPECT_EQ(report.join().missing_snapshots() + report.join().examples(),
+            8000u);
+  EXPECT_EQ(report.training_examples() + report.calibration_examples() +
+                report.candidate().examples(),
+            report.join().examples());
 }
 
 TEST_F(TrainingRunTest, AWindowWithoutRowsIsNamedWithTheLogsRange) {
