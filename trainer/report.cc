@@ -49,7 +49,10 @@ void AppendQuality(const TrainingReport& report, std::string* out) {
                         "\nevaluation: %s examples, %s clicks, CTR %.5f\n"
                         "  %-14s %12s",
                         WithCommas(c.examples()), WithCommas(c.clicks()),
-                        c.ctr(), "", "candidate");
+                        c.ctr(), "",
+                        report.verdict() == TrainingReport::EVALUATED
+                            ? absl::StrCat("live v", report.incumbent_version())
+                            : "candidate");
   const Metrics* live = report.has_incumbent() ? &report.incumbent() : nullptr;
   if (live != nullptr) {
     absl::StrAppendFormat(out, " %12s  %s",
@@ -295,6 +298,10 @@ std::string ReportText(const TrainingReport& report, absl::TimeZone zone) {
                           : "no version is live",
                       "\n");
       break;
+    case TrainingReport::EVALUATED:
+      absl::StrAppend(&out, "EVALUATED version ", report.incumbent_version(),
+                      ", which stays live\n");
+      break;
     default:
       absl::StrAppend(&out, "NOTHING TO TRAIN\n");
   }
@@ -326,6 +333,8 @@ absl::string_view OutcomeName(TrainingReport::Verdict verdict) {
       return "kept";
     case TrainingReport::NOTHING_TO_TRAIN:
       return "nothing_to_train";
+    case TrainingReport::EVALUATED:
+      return "evaluated";
     default:
       return "failed";
   }

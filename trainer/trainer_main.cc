@@ -1,7 +1,8 @@
 // adrank-trainer --config FILE [--check_config]
 //
-// Exit codes: 0 published (or the config is good), 1 failed, 2 bad usage or
-// config, 3 not published: the gate refused, or there was nothing to train.
+// Exit codes: 0 published (or evaluated, or the config is good), 1 failed, 2
+// bad usage or config, 3 not published: the gate refused, or there was nothing
+// to train.
 #include <cstdio>
 #include <string>
 
@@ -65,11 +66,26 @@ bool ParseFlags(int argc, char** argv, Flags* flags) {
   return false;
 }
 
-// The files beside the bundles: last_report.json and trainer.prom. Their
-// failure is not that of the run.
+// The JSON report in `dir`. Its failure is not that of the run.
+absl::Status WriteReport(const v1::TrainingReport& report,
+                         const std::string& dir, const char* file) {
+  const auto json = ReportJson(report);
+  if (!json.ok()) return json.status();
+  return files::WriteAtomically(files::Join(dir, file), *json);
+}
+
+// The files beside the bundles: last_report.json and trainer.prom, or
+// last_evaluation.json alone. Their failure is not that of the run.
 void WriteRecords(const v1::TrainerConfig& config,
                   const v1::TrainingReport* report) {
   const std::string dir = files::Join(config.model_dir(), config.model_name());
+  if (config.evaluate_only()) {
+    if (report == nullptr) return;
+    absl::Status status = files::MakeDirectories(dir);
+    status.Update(WriteReport(*report, dir, kLastEvaluationFile));
+    if (!status.ok()) LOG(ERROR) << status.message();
+    return;
+  }
   const std::string metrics = files::Join(dir, "trainer.prom");
   absl::Status status = files::MakeDirectories(dir);
   const auto previous = files::Read(metrics);
@@ -78,12 +94,7 @@ void WriteRecords(const v1::TrainerConfig& config,
       MetricsText(config.model_name(), report, previous.ok() ? *previous : "",
                   Clock::Real()->Now())));
   if (report != nullptr) {
-    const auto json = ReportJson(*report);
-    status.Update(json.status());
-    if (json.ok()) {
-      status.Update(
-          files::WriteAtomically(files::Join(dir, "last_report.json"), *json));
-    }
+    status.Update(WriteReport(*report, dir, kLastReportFile));
   }
   if (!status.ok()) LOG(ERROR) << status.message();
 }
@@ -100,8 +111,10 @@ int Train(const v1::TrainerConfig& config) {
   std::fputs(
       ReportText(*report, zone.ok() ? *zone : absl::UTCTimeZone()).c_str(),
       stdout);
-  return report->verdict() == v1::TrainingReport::PUBLISHED ? kDone
-                                                            : kNotPublished;
+  return report->verdict() == v1::TrainingReport::PUBLISHED ||
+                 report->verdict() == v1::TrainingReport::EVALUATED
+             ? kDone
+             : kNotPublished;
 }
 
 int Main(int argc, char** argv) {

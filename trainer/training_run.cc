@@ -68,9 +68,18 @@ class Run {
   // verdict.
   absl::StatusOr<v1::TrainingReport> Go() {
     using Step = absl::Status (Run::*)();
-    for (Step step : {&Run::OpenLog, &Run::LoadIncumbent, &Run::CutWindows,
-                      &Run::CompileSpec, &Run::Extract, &Run::Pack, &Run::Learn,
-                      &Run::Score, &Run::Measure, &Run::Publish}) {
+    const std::vector<Step> steps =
+        config_.evaluate_only()
+            ? std::vector<Step>{&Run::OpenLog,      &Run::LoadIncumbent,
+                                &Run::CutWindows,   &Run::CompileSlices,
+                                &Run::ScoreLive,    &Run::Measure,
+                                &Run::EndEvaluation}
+            : std::vector<Step>{&Run::OpenLog,    &Run::LoadIncumbent,
+                                &Run::CutWindows, &Run::CompileSpec,
+                                &Run::Extract,    &Run::Pack,
+                                &Run::Learn,      &Run::Score,
+                                &Run::Measure,    &Run::Publish};
+    for (Step step : steps) {
       RETURN_IF_ERROR((this->*step)());
       if (report_.verdict() != v1::TrainingReport::VERDICT_UNSPECIFIED) break;
     }
@@ -103,6 +112,7 @@ class Run {
   absl::Status CheckWindow(absl::string_view name, int64_t begin_ms,
                            int64_t end_ms);
   absl::Status CompileSpec();
+  absl::Status CompileSlices();
   absl::Status Extract();
   absl::Status CheckClicks();
   absl::Status Pack();
@@ -110,11 +120,15 @@ class Run {
   absl::Status Pass(uint32_t pass);
   absl::Status FreezeContents();
   absl::Status Score();
+  absl::Status ScoreLive();
+  absl::Status Scan(const ModelBundle& candidate, const ModelBundle* incumbent);
   absl::Status Calibrate();
+  void ApplyCalibrator(const Calibrator& calibrator);
   absl::Status Measure();
   absl::Status MeasureSlices();
   absl::Status CheckFingerprints();
   absl::Status Publish();
+  absl::Status EndEvaluation();
   ExampleBlocksOptions Blocks() const;
 
   // Constant after construction.
@@ -166,11 +180,16 @@ absl::Status Run::OpenLog() {
 
 absl::Status Run::LoadIncumbent() {
   const auto published = store_.Published();
-  if (absl::IsNotFound(published.status())) return absl::OkStatus();
+  if (absl::IsNotFound(published.status())) {
+    return config_.evaluate_only()
+               ? Nothing("no version is live: there is nothing to evaluate")
+               : absl::OkStatus();
+  }
   RETURN_IF_ERROR(published.status());
   report_.set_incumbent_version(*published);
   auto bundle = ModelBundle::Load(store_.VersionDir(*published));
   if (!bundle.ok()) {
+    if (config_.evaluate_only()) return bundle.status();
     Note(absl::StrCat("the live version ", *published,
                       " cannot be compared with, its bundle does not load: ",
                       bundle.status().message()));
@@ -198,7 +217,8 @@ absl::Status Run::CheckWindow(absl::string_view name, int64_t begin_ms,
 absl::Status Run::CutWindows() {
   const auto parsed = ParseWindows(config_.data(), calibrates(), zone_);
   RETURN_IF_ERROR(parsed.status());
-  if (parsed->by_share || HasUnlearntBins(config_.feature_spec())) {
+  if (parsed->by_share ||
+      (!config_.evaluate_only() && HasUnlearntBins(config_.feature_spec()))) {
     progress_->Begin("count");
     auto histogram =
         CountExamples(reader_.get(), windows_.train_begin_ms,
@@ -227,9 +247,11 @@ absl::Status Run::CutWindows() {
   report_.set_train_end_ms(windows_.train_end_ms);
   report_.set_calibration_end_ms(windows_.calibration_end_ms);
   report_.set_evaluation_end_ms(windows_.evaluation_end_ms);
-  RETURN_IF_ERROR(
-      CheckWindow("training", windows_.train_begin_ms, windows_.train_end_ms));
-  if (calibrates()) {
+  if (!config_.evaluate_only()) {
+    RETURN_IF_ERROR(CheckWindow("training", windows_.train_begin_ms,
+                                windows_.train_end_ms));
+  }
+  if (calibrates() && !config_.evaluate_only()) {
     RETURN_IF_ERROR(CheckWindow("calibration", windows_.train_end_ms,
                                 windows_.calibration_end_ms));
   }
@@ -266,6 +288,13 @@ absl::Status Run::CompileSpec() {
     End("boundaries", std::min(counted_, kBoundaryExamples));
   }
   ASSIGN_OR_RETURN(extractor_, FeatureExtractor::Create(spec));
+  return CompileSlices();
+}
+
+absl::Status Run::CompileSlices() {
+  const v1::FeatureSpec& spec = config_.evaluate_only()
+                                    ? incumbent_->manifest().feature_spec()
+                                    : extractor_->spec();
   ASSIGN_OR_RETURN(const v1::FeatureSpec slices,
                    ResolveSlices(config_.evaluation(), spec));
   if (!slices.fields().empty()) {
@@ -446,13 +475,33 @@ absl::Status Run::Score() {
                    ModelBundle::FromContents(contents_));
   report_.set_bundle_bytes(candidate->bytes() +
                            contents_.extra_files[0].second.size());
+  RETURN_IF_ERROR(Scan(*candidate, incumbent_.get()));
+  if (report_.verdict() != v1::TrainingReport::VERDICT_UNSPECIFIED) {
+    return absl::OkStatus();
+  }
+  return Calibrate();
+}
+
+absl::Status Run::ScoreLive() {
+  // The scan reads from train_end on; only the evaluation is wanted.
+  windows_.train_begin_ms = windows_.train_end_ms = windows_.calibration_end_ms;
+  RETURN_IF_ERROR(Scan(*incumbent_, nullptr));
+  ASSIGN_OR_RETURN(const Calibrator calibrator,
+                   Calibrator::Create(incumbent_->manifest().calibrator()));
+  ApplyCalibrator(calibrator);
+  incumbent_ = nullptr;  // nothing to compare it with
+  return absl::OkStatus();
+}
+
+absl::Status Run::Scan(const ModelBundle& candidate,
+                       const ModelBundle* incumbent) {
   EvaluationScanOptions options;
   options.windows = windows_;
   options.labels = labels_;
   options.group_by_user = config_.evaluation().group_by() == "user_id";
   options.threads = config_.threads();
   progress_->Begin("score");
-  auto scored = ScanEvaluation(reader_.get(), *candidate, incumbent_.get(),
+  auto scored = ScanEvaluation(reader_.get(), candidate, incumbent,
                                slices_.get(), options, progress_);
   if (!scored.ok()) return InLog(scored.status());
   scored_ = *std::move(scored);
@@ -463,12 +512,14 @@ absl::Status Run::Score() {
   for (auto [name, rows] :
        {std::pair("calibration", scored_.calibration.labels.size()),
         std::pair("evaluation", scored_.evaluation.size())}) {
-    if (rows == 0 && (name[0] == 'e' || calibrates())) {
+    const bool used =
+        name[0] == 'e' || (calibrates() && !config_.evaluate_only());
+    if (rows == 0 && used) {
       return Nothing(
           absl::StrCat("the ", name, " window has decisions but no example"));
     }
   }
-  return Calibrate();
+  return absl::OkStatus();
 }
 
 absl::Status Run::CheckFingerprints() {
@@ -493,11 +544,15 @@ absl::Status Run::Calibrate() {
   ASSIGN_OR_RETURN(const Calibrator calibrator,
                    Calibrator::Create(fit.calibrator));
   *contents_.manifest.mutable_calibrator() = std::move(fit.calibrator);
+  ApplyCalibrator(calibrator);
+  return absl::OkStatus();
+}
+
+void Run::ApplyCalibrator(const Calibrator& calibrator) {
   pctr_.reserve(scored_.evaluation.size());
   for (float logit : scored_.evaluation.logits) {
     pctr_.push_back(calibrator.Probability(logit));
   }
-  return absl::OkStatus();
 }
 
 absl::Status Run::Measure() {
@@ -553,6 +608,11 @@ absl::Status Run::Publish() {
   RETURN_IF_ERROR(store_.Publish(contents_, publish_step_));
   End("publish", plan_->rows());
   report_.set_verdict(v1::TrainingReport::PUBLISHED);
+  return absl::OkStatus();
+}
+
+absl::Status Run::EndEvaluation() {
+  report_.set_verdict(v1::TrainingReport::EVALUATED);
   return absl::OkStatus();
 }
 

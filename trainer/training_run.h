@@ -14,9 +14,13 @@ namespace adrank {
 // Files that a trainer adds to a bundle.
 inline constexpr char kOptimizerFile[] = "optimizer.bin";
 inline constexpr char kReportFile[] = "report.json";
+// Reports of the last run and the last evaluate_only run, in the model's folder.
+inline constexpr char kLastReportFile[] = "last_report.json";
+inline constexpr char kLastEvaluationFile[] = "last_evaluation.json";
 
 // Runs the resolved config (config.h) to a verdict: a new version is published,
-// or the live model stays and the report says why. Not OK: nothing was
+// or the live model stays and the report says why (or how good it is, with
+// evaluate_only). Not OK: nothing was
 // published (but see ModelStore::Publish), the status says what failed, with
 // the path of a damaged or missing log.
 //
