@@ -40,7 +40,10 @@ struct Line {
   uint64_t value;
 };
 
-void Print(const ImportCounts& c, double seconds, bool json) {
+// `before` and `after` are the log's: an import of what is there already adds
+// nothing.
+void Print(const ImportCounts& c, const EventLogStats& before,
+           const EventLogStats& after, double seconds, bool json) {
   const Line lines[] = {
       {"rows", "rows", c.rows},
       {"rows_bad", "  bad rows", c.rows_bad},
@@ -52,6 +55,9 @@ void Print(const ImportCounts& c, double seconds, bool json) {
       {"orphan_clicks", "  clicks without impression", c.orphan_clicks},
       {"labelled_clicks", "impressions labelled as clicked", c.labelled_clicks},
       {"decisions", "decisions", c.decisions},
+      {"new_decisions", "decisions new to the log",
+       after.decisions - before.decisions},
+      {"new_events", "events new to the log", after.events - before.events},
   };
   if (json) {
     absl::PrintF("{");
@@ -74,6 +80,7 @@ absl::Status Run(const ImportArgs& args, bool json) {
   storage.set_durability(v1::StorageConfig::ASYNC);
   ASSIGN_OR_RETURN(const std::unique_ptr<EventLog> log,
                    EventLog::Open(storage, Clock::Real()));
+  const EventLogStats before = log->Stats();
   const absl::Time start = absl::Now();
   ImportObserver observer;
   observer.bad_row = [](const std::string& row) {
@@ -86,7 +93,8 @@ absl::Status Run(const ImportArgs& args, bool json) {
   const absl::Status status =
       Import(mapping, args.input, observer, log.get(), &counts);
   if (isatty(STDERR_FILENO)) absl::FPrintF(stderr, "\r\033[K");
-  Print(counts, absl::ToDoubleSeconds(absl::Now() - start), json);
+  Print(counts, before, log->Stats(),
+        absl::ToDoubleSeconds(absl::Now() - start), json);
   return status;
 }
 
