@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "absl/types/span.h"
+#include "base/huge_pages.h"
 #include "base/rng.h"
 #include "server/trigger/predicates.h"
 
@@ -60,7 +60,7 @@ class TargetingWorkload {
   const PredicateSet& predicates() const { return predicates_; }
 
   // Between `least` and 16 - least conditions on as many attributes.
-  void AppendAd(uint32_t least, std::vector<Literal>* literals) {
+  void AppendAd(uint32_t least, HugeVector<Literal>* literals) {
     const auto n = static_cast<uint32_t>(least + rng_.Below(17 - 2 * least));
     Attributes(n);
     for (const uint32_t a : chosen_) {

@@ -122,7 +122,7 @@ class ConjunctionIndex::Builder {
   };
   static constexpr uint32_t kInSet = 1u << 31;
 
-  void CountUses(Literal literal);
+  void CountUses();
   uint32_t Cost(Literal literal) const;
   uint32_t AccessOf(Conjunction conjunction) const;
   // Calls f with the number of each list that a posting hangs in.

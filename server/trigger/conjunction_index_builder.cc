@@ -8,7 +8,7 @@
 namespace adrank {
 
 ConjunctionIndex::Builder::Builder(const PredicateSet* predicates)
-    : predicates_(*predicates), uses_(predicates->symbols(), 0) {
+    : predicates_(*predicates) {
   CHECK_LT(predicates_.symbols() + predicates_.attributes(), size_t{kInSet});
 }
 
@@ -25,7 +25,6 @@ ConjunctionIndex::Conjunction ConjunctionIndex::Builder::AddConjunction(
   all.insert(all.end(), literals.begin(), literals.end());
   CHECK_LT(all.size(), size_t{kTrue});
   all.back() = all.back().AsLast();
-  for (const Literal literal : literals) CountUses(literal);
   return first;
 }
 
@@ -37,14 +36,17 @@ void ConjunctionIndex::Builder::AddDocument(
   }
 }
 
-void ConjunctionIndex::Builder::CountUses(Literal literal) {
-  if (literal.negated()) return;
-  if (!literal.general()) {
-    ++uses_[literal.number()];
-  } else if (!predicates_.is_range(literal)) {
-    const auto set = predicates_.set(literal);
-    if (set.size() > kMaxAccessSymbols) return;
-    for (const uint32_t symbol : set) ++uses_[symbol];
+void ConjunctionIndex::Builder::CountUses() {
+  uses_.assign(predicates_.symbols(), 0);
+  for (const Literal literal : index_.literals_) {
+    if (literal.negated()) continue;
+    if (!literal.general()) {
+      ++uses_[literal.number()];
+    } else if (!predicates_.is_range(literal)) {
+      const auto set = predicates_.set(literal);
+      if (set.size() > kMaxAccessSymbols) continue;
+      for (const uint32_t symbol : set) ++uses_[symbol];
+    }
   }
 }
 
@@ -104,6 +106,7 @@ RequirementMask ConjunctionIndex::Builder::MaskOf(
 }
 
 ConjunctionIndex ConjunctionIndex::Builder::Build() && {
+  CountUses();
   index_.symbols_ = predicates_.symbols();
   index_.attributes_ = predicates_.attributes();
   // Sizes, then places, of lists; each non-empty one ends with a kEnd.
