@@ -242,14 +242,28 @@ absl::Status ValidateMapping(const v1::ImportMapping& mapping) {
   return RowMapper::Create(mapping).status();
 }
 
-absl::Status Import(const v1::ImportMapping& mapping, const ImportInput& input,
-                    const ImportObserver& observer, EventLog* log,
-                    ImportCounts* counts) {
-  ASSIGN_OR_RETURN(RowMapper mapper, RowMapper::Create(mapping));
+absl::Status CheckInput(const v1::ImportMapping& mapping,
+                        const ImportInput& input) {
+  ASSIGN_OR_RETURN(const RowMapper mapper, RowMapper::Create(mapping));
   if (!input.clicks.empty() && !mapping.separate_clicks()) {
     return absl::InvalidArgumentError(
         "click files need a mapping with separate_clicks: true");
   }
+  for (const std::string& path : input.impressions) {
+    RETURN_IF_ERROR(RowReader::Open(path, mapping, mapper.columns()).status());
+  }
+  for (const std::string& path : input.clicks) {
+    RETURN_IF_ERROR(
+        RowReader::Open(path, mapping, mapper.ClickColumns()).status());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Import(const v1::ImportMapping& mapping, const ImportInput& input,
+                    const ImportObserver& observer, EventLog* log,
+                    ImportCounts* counts) {
+  ASSIGN_OR_RETURN(RowMapper mapper, RowMapper::Create(mapping));
+  RETURN_IF_ERROR(CheckInput(mapping, input));
   Importer importer(mapping, observer, std::move(mapper), log, counts);
   for (const std::string& path : input.impressions) {
     RETURN_IF_ERROR(importer.ImportFile(path, /*clicks=*/false));

@@ -48,6 +48,11 @@ struct ImportObserver {
 // InvalidArgument names the field of the mapping that is wrong.
 absl::Status ValidateMapping(const v1::ImportMapping& mapping);
 
+// Opens every file and looks for its columns, so that a mistake in the last one
+// is found before the first is imported. NotFound or InvalidArgument.
+absl::Status CheckInput(const v1::ImportMapping& mapping,
+                        const ImportInput& input);
+
 // Imports all files in order and flushes the log.
 //
 // Each impression row becomes a decision with one ad and an impression event;

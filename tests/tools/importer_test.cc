@@ -323,6 +323,23 @@ TEST_F(ImporterTest, LongIdsAndSeveralValuesOfOneAreBad) {
                           HasSubstr("is longer than 128 bytes")));
 }
 
+TEST_F(ImporterTest, AnyWrongFileIsFoundBeforeTheFirstIsRead) {
+  const std::string good =
+      File("in.csv", std::string(kHeader) + "1,1700000000,u,a,b,x,0.5,2,7\n");
+  const std::string other = File("other.csv", "click,t\n1,1700000000\n");
+  EXPECT_THAT(
+      ImportAll(Mapping(kLabelled), {{good, dir_ / "no"}, {}}, &log_).status,
+      StatusIs(absl::StatusCode::kNotFound, HasSubstr("no file")));
+  EXPECT_THAT(ImportAll(Mapping(kLabelled), {{good, other}, {}}, &log_).status,
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("other.csv: no column \"user\"")));
+  EXPECT_THAT(
+      ImportAll(Mapping(kLabelled), {{good}, {good}}, &log_).status,
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("click files need a mapping with separate_clicks")));
+  EXPECT_TRUE(log_.decisions.empty());
+}
+
 TEST_F(ImporterTest, EmptyFileImportsNothing) {
   const Imported got =
       ImportAll(Mapping(kSeparate), {{File("a", "")}, {File("b", "")}}, &log_);

@@ -72,9 +72,13 @@ void Print(const ImportCounts& c, const EventLogStats& before,
 }
 
 absl::Status Run(const ImportArgs& args, bool json) {
-  ASSIGN_OR_RETURN(const v1::ImportMapping mapping,
-                   ReadTextProto<v1::ImportMapping>(args.mapping));
-  RETURN_IF_ERROR(Annotate(ValidateMapping(mapping), args.mapping));
+  const auto mapping = ReadTextProto<v1::ImportMapping>(args.mapping);
+  if (!mapping.ok()) {
+    return absl::InvalidArgumentError(std::string(mapping.status().message()));
+  }
+  RETURN_IF_ERROR(Annotate(ValidateMapping(*mapping), args.mapping));
+  // Before a log is created.
+  RETURN_IF_ERROR(CheckInput(*mapping, args.input));
   v1::StorageConfig storage;
   storage.set_data_dir(args.data_dir);
   storage.set_durability(v1::StorageConfig::ASYNC);
@@ -91,7 +95,7 @@ absl::Status Run(const ImportArgs& args, bool json) {
   };
   ImportCounts counts;
   const absl::Status status =
-      Import(mapping, args.input, observer, log.get(), &counts);
+      Import(*mapping, args.input, observer, log.get(), &counts);
   if (isatty(STDERR_FILENO)) absl::FPrintF(stderr, "\r\033[K");
   Print(counts, before, log->Stats(),
         absl::ToDoubleSeconds(absl::Now() - start), json);
