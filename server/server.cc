@@ -15,6 +15,7 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "model/checksums.h"
 #include "model/model_store.h"
 #include "server/catalog_loader.h"
 #include "server/http_endpoint.h"
@@ -272,6 +273,11 @@ absl::Status ValidateConfig(const v1::ServerConfig& config) {
   }
   if (config.model().model_dir().empty()) {
     return absl::InvalidArgumentError("model.model_dir: required");
+  }
+  if (const std::string name = ModelName(config); !IsPlainName(name)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model.model_name: \"", name,
+                     "\" is not made of letters, digits, '.', '_', '-'"));
   }
   RETURN_IF_ERROR(CheckPort("grpc_port", config.listen().grpc_port()));
   RETURN_IF_ERROR(CheckPort("http_port", config.listen().http_port()));
