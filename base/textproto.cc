@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "base/files.h"
 #include "base/status_macros.h"
 
@@ -18,8 +19,8 @@ class Errors : public google::protobuf::io::ErrorCollector {
  public:
   explicit Errors(absl::string_view name) : name_(name) {}
   void AddError(int line, int column, const std::string& message) override {
-    lines_.push_back(absl::StrCat(name_, ":", line + 1, ":", column + 1, ": ",
-                                  message));
+    lines_.push_back(
+        absl::StrCat(name_, ":", line + 1, ":", column + 1, ": ", message));
   }
   const std::vector<std::string>& lines() const { return lines_; }
 
@@ -32,6 +33,8 @@ class Errors : public google::protobuf::io::ErrorCollector {
 
 absl::Status ParseTextProto(absl::string_view text, absl::string_view name,
                             google::protobuf::Message* message) {
+  // Editors of Windows begin UTF-8 files with a byte order mark.
+  absl::ConsumePrefix(&text, "\xef\xbb\xbf");
   Errors errors(name);
   google::protobuf::TextFormat::Parser parser;
   parser.RecordErrorsTo(&errors);

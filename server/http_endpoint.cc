@@ -24,14 +24,17 @@ absl::StatusOr<std::unique_ptr<HttpEndpoint>> HttpEndpoint::Start(
     const std::string& address, int port, Pages pages) {
   auto impl = std::make_unique<Impl>();
   impl->pages = std::move(pages);
-  // A scrape and a health check at a time are enough.
-  impl->server.new_task_queue = [] { return new httplib::ThreadPool(2); };
+  // A connection has its thread for as long as it is open: idle ones of some
+  // probes and scrapers must not make a health check wait.
+  impl->server.new_task_queue = [] { return new httplib::ThreadPool(16); };
   // The default shares the port with any other process that asks for it.
   impl->server.set_socket_options([](socket_t socket) {
     const int yes = 1;
     setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
   });
-  impl->server.set_keep_alive_timeout(5);
+  impl->server.set_keep_alive_timeout(1);
+  impl->server.set_read_timeout(1);
+  impl->server.set_write_timeout(5);
   impl->server.set_payload_max_length(4096);
   const Pages& p = impl->pages;
   impl->server.Get(

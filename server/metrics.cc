@@ -125,7 +125,7 @@ struct Metrics::Series {
   Gauge *log_decisions, *log_events, *log_duplicates, *log_unknown,
       *log_pending, *log_bytes, *log_commits, *log_snapshots;
   Gauge* resident;
-  absl::Mutex mu;  // model_info_now
+  absl::Mutex mu;  // model_info_now, decisions_dropped
 
   Series();
 
@@ -223,7 +223,8 @@ void Metrics::Series::AddPipeline() {
   served = &OneCounter("adrank_served_ads_total", "Ads in answers of Rank");
   decisions_dropped =
       &OneCounter("adrank_decisions_dropped_total",
-                  "Decisions not logged because the queue was full");
+                  "Decisions answered and not logged, since the log began: "
+                  "its queue was full or its disk failed");
   auto& event_family = BuildCounter()
                            .Name("adrank_events_total")
                            .Help("Reported events, by what became of them")
@@ -348,8 +349,6 @@ void Metrics::Predicted(size_t candidates, double pctr_sum,
   }
 }
 
-void Metrics::DecisionDropped() { series_->decisions_dropped->Increment(); }
-
 void Metrics::EventHandled(v1::EventType type, v1::EventResult::Code code) {
   // An event of an unknown type is invalid; it counts as unspecified.
   const size_t t = v1::EventType_IsValid(type) ? type : 0;
@@ -402,6 +401,10 @@ void Metrics::EventLogStats(const adrank::EventLogStats& stats) {
   set(series_->log_bytes, stats.disk_bytes);
   set(series_->log_commits, stats.commits);
   set(series_->log_snapshots, stats.snapshots);
+  absl::MutexLock lock(&series_->mu);
+  const double dropped = static_cast<double>(stats.dropped_decisions);
+  const double told = series_->decisions_dropped->Value();
+  if (dropped > told) series_->decisions_dropped->Increment(dropped - told);
 }
 
 std::string Metrics::Text() const {

@@ -50,7 +50,6 @@ class Metrics {
   // ranked request.
   void Ranked(const RankOutcome& outcome, const Retrieval& retrieval);
   void Predicted(size_t candidates, double pctr_sum, uint64_t non_finite);
-  void DecisionDropped();
   void EventHandled(v1::EventType type, v1::EventResult::Code code);
 
   // `error` empty: loaded.

@@ -4,9 +4,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/files.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/textproto.h"
+#include "model/checksums.h"
 
 namespace adrank {
 namespace {
@@ -30,6 +32,19 @@ int64_t ModelWatcher::ServingVersion() const {
   return serving_ == nullptr ? 0 : serving_->manifest().version();
 }
 
+absl::StatusOr<std::string> ModelWatcher::ChecksumsOnDisk(
+    int64_t version) const {
+  return files::Read(files::Join(store_.VersionDir(version), kChecksumsFile));
+}
+
+bool ModelWatcher::IsServed(int64_t version) const {
+  if (version != ServingVersion()) return false;
+  // A version that was deleted meanwhile is served on.
+  const absl::StatusOr<std::string> checksums = ChecksumsOnDisk(version);
+  absl::MutexLock lock(&mu_);
+  return !checksums.ok() || *checksums == serving_checksums_;
+}
+
 absl::Status ModelWatcher::RunOnce() {
   absl::MutexLock load_lock(&load_mu_);
   retired_.erase(
@@ -42,28 +57,37 @@ absl::Status ModelWatcher::RunOnce() {
     // Nothing was ever published: the prior answers until then.
   } else if (!published.ok()) {
     result = published.status();
-  } else if (*published != ServingVersion()) {
+  } else if (!IsServed(*published)) {
     result = Serve(*published);
   }
   absl::MutexLock lock(&mu_);
+  if (!published.ok() && !result.ok() && error_ != result.message()) {
+    LOG(ERROR) << "model " << model_name_ << ": " << result;
+  }
   error_ = std::string(result.message());
   return result;
 }
 
 absl::Status ModelWatcher::Serve(int64_t version) {
   std::shared_ptr<const ModelBundle> kept;
+  // Read before the bundle: if that is replaced in between, the next look at
+  // the disk finds a difference.
+  const absl::StatusOr<std::string> on_disk = ChecksumsOnDisk(version);
+  std::string checksums = on_disk.ok() ? *on_disk : "";
   {
     absl::MutexLock lock(&mu_);
     const auto refused = refused_.find(version);
     if (refused != refused_.end() && clock_->Now() < refused->second.retry) {
       return absl::FailedPreconditionError(refused->second.error);
     }
-    if (previous_ != nullptr && previous_->manifest().version() == version) {
+    if (previous_ != nullptr && previous_->manifest().version() == version &&
+        (!on_disk.ok() || checksums == previous_checksums_)) {
       kept = previous_;
+      checksums = previous_checksums_;
     }
   }
   if (kept != nullptr) {
-    Swap(std::move(kept));
+    Swap(std::move(kept), std::move(checksums));
     return absl::OkStatus();
   }
   const absl::Time start = absl::Now();
@@ -91,21 +115,30 @@ absl::Status ModelWatcher::Serve(int64_t version) {
   LOG(INFO) << "model " << model_name_ << ": serving version " << version
             << " (" << (*bundle)->bytes() << " bytes, loaded in " << seconds
             << " s)";
-  Swap(*std::move(bundle));
+  Swap(*std::move(bundle), std::move(checksums));
   return absl::OkStatus();
 }
 
-void ModelWatcher::Swap(std::shared_ptr<const ModelBundle> bundle) {
+void ModelWatcher::Swap(std::shared_ptr<const ModelBundle> bundle,
+                        std::string checksums) {
   state_->SetBundle(bundle);
   metrics_->ModelSwapped(
       *bundle, absl::ToDoubleSeconds(clock_->Now() - absl::UnixEpoch()));
   absl::MutexLock lock(&mu_);
   refused_.erase(bundle->manifest().version());
-  if (previous_ != nullptr && previous_ != bundle) {
-    retired_.push_back(std::move(previous_));
+  // A bundle replaced under its own number is nothing to roll back to.
+  const bool same_number =
+      serving_ != nullptr &&
+      serving_->manifest().version() == bundle->manifest().version();
+  if (!same_number) {
+    std::swap(previous_, serving_);
+    std::swap(previous_checksums_, serving_checksums_);
   }
-  previous_ = std::move(serving_);
+  if (serving_ != nullptr && serving_ != bundle) {
+    retired_.push_back(std::move(serving_));
+  }
   serving_ = std::move(bundle);
+  serving_checksums_ = std::move(checksums);
 }
 
 absl::Status ModelWatcher::Promote(int64_t version) {
@@ -114,7 +147,7 @@ absl::Status ModelWatcher::Promote(int64_t version) {
     absl::MutexLock lock(&mu_);
     refused_.erase(version);  // a person asks: try now
   }
-  if (version != ServingVersion()) RETURN_IF_ERROR(Serve(version));
+  if (!IsServed(version)) RETURN_IF_ERROR(Serve(version));
   return store_.SetPublished(version);
 }
 

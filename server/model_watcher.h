@@ -29,7 +29,8 @@ class ModelWatcher {
   ModelWatcher(const ModelStore& store, const std::string& model_name,
                const Clock* clock, ServingState* state, Metrics* metrics);
 
-  // Looks at the published pointer and loads what it names, if that is new. A
+  // Looks at the published pointer and loads what it names, if that is new:
+  // another version, or another bundle under the number that is served. A
   // refused version is tried again with growing pauses (up to a minute), since
   // somebody may repair it. Returns why the published version is not served.
   absl::Status RunOnce();
@@ -50,9 +51,12 @@ class ModelWatcher {
   };
 
   absl::Status Serve(int64_t version) ABSL_EXCLUSIVE_LOCKS_REQUIRED(load_mu_);
-  void Swap(std::shared_ptr<const ModelBundle> bundle)
+  void Swap(std::shared_ptr<const ModelBundle> bundle, std::string checksums)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(load_mu_);
   int64_t ServingVersion() const;
+  // Whether what is served is what lies on disk under this number now.
+  bool IsServed(int64_t version) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(load_mu_);
+  absl::StatusOr<std::string> ChecksumsOnDisk(int64_t version) const;
 
   const ModelStore store_;
   const std::string model_name_;
@@ -69,6 +73,10 @@ class ModelWatcher {
   mutable absl::Mutex mu_;
   std::shared_ptr<const ModelBundle> serving_ ABSL_GUARDED_BY(mu_);
   std::shared_ptr<const ModelBundle> previous_ ABSL_GUARDED_BY(mu_);
+  // Their checksums.sha256. A model directory that was wiped and trained anew
+  // has other bundles under the same numbers.
+  std::string serving_checksums_ ABSL_GUARDED_BY(mu_);
+  std::string previous_checksums_ ABSL_GUARDED_BY(mu_);
   std::map<int64_t, Refusal> refused_ ABSL_GUARDED_BY(mu_);
   std::string error_ ABSL_GUARDED_BY(mu_);
 };

@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <random>
@@ -14,6 +15,7 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "model/checksums.h"
 #include "model/model_store.h"
 #include "server/catalog_loader.h"
 #include "server/http_endpoint.h"
@@ -36,6 +38,8 @@ constexpr absl::Duration kDefaultGrace = absl::Seconds(5);
 // How often the catalogue is looked at without being told of a change.
 constexpr absl::Duration kCatalogPeriod = absl::Seconds(30);
 constexpr absl::Duration kRetentionPeriod = absl::Hours(1);
+// A whole catalogue is one Mutate, so that it is changed whole or not at all.
+constexpr uint32_t kAdminMessageBytes = 256 << 20;
 
 std::string ModelName(const v1::ServerConfig& config) {
   return config.model().model_name().empty() ? "ctr"
@@ -69,7 +73,8 @@ class ServerImpl : public Server {
   absl::Status OpenStores(const Clock* clock);
   absl::Status Listen();
   absl::StatusOr<std::unique_ptr<grpc::Server>> BuildServer(
-      const std::vector<grpc::Service*>& services, int port, int* chosen);
+      const std::vector<grpc::Service*>& services, int port,
+      uint32_t max_message_bytes, int* chosen);
   std::string StatusPage();
   std::string MetricsPage();
 
@@ -140,15 +145,15 @@ absl::Status ServerImpl::Init(const Clock* clock) {
 }
 
 absl::StatusOr<std::unique_ptr<grpc::Server>> ServerImpl::BuildServer(
-    const std::vector<grpc::Service*>& services, int port, int* chosen) {
+    const std::vector<grpc::Service*>& services, int port,
+    uint32_t max_message_bytes, int* chosen) {
   grpc::ServerBuilder builder;
   const std::string address =
       absl::StrCat(Address(config_), ":", port < 0 ? 0 : port);
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), chosen);
   // Else a second server would silently share the port with the first.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.SetMaxReceiveMessageSize(
-      static_cast<int>(pipeline_->limits().max_message_bytes));
+  builder.SetMaxReceiveMessageSize(static_cast<int>(max_message_bytes));
   for (grpc::Service* service : services) builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || *chosen == 0) {
@@ -172,14 +177,16 @@ absl::Status ServerImpl::Listen() {
       catalog_.get(), &state_, loader_.get(),
       [this] { load_catalog_->Notify(); }, &metrics_);
   models_ = std::make_unique<ModelRpc>(watcher_.get(), &metrics_);
+  const uint32_t max_message_bytes = pipeline_->limits().max_message_bytes;
   ASSIGN_OR_RETURN(
-      main_,
-      BuildServer({ranking_.get(), events_.get(), catalog_reads_.get()},
-                  Port(config_.listen().grpc_port(), 8500), &ports_.grpc));
-  ASSIGN_OR_RETURN(
-      admin_,
-      BuildServer({models_.get(), catalog_admin_.get()},
-                  Port(config_.listen().admin_port(), 8502), &ports_.admin));
+      main_, BuildServer({ranking_.get(), events_.get(), catalog_reads_.get()},
+                         Port(config_.listen().grpc_port(), 8500),
+                         max_message_bytes, &ports_.grpc));
+  ASSIGN_OR_RETURN(admin_,
+                   BuildServer({models_.get(), catalog_admin_.get()},
+                               Port(config_.listen().admin_port(), 8502),
+                               std::max(max_message_bytes, kAdminMessageBytes),
+                               &ports_.admin));
   HttpEndpoint::Pages pages;
   pages.metrics = [this] { return MetricsPage(); };
   pages.ready = [this] { return ready_.load(); };
@@ -266,6 +273,11 @@ absl::Status ValidateConfig(const v1::ServerConfig& config) {
   }
   if (config.model().model_dir().empty()) {
     return absl::InvalidArgumentError("model.model_dir: required");
+  }
+  if (const std::string name = ModelName(config); !IsPlainName(name)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model.model_name: \"", name,
+                     "\" is not made of letters, digits, '.', '_', '-'"));
   }
   RETURN_IF_ERROR(CheckPort("grpc_port", config.listen().grpc_port()));
   RETURN_IF_ERROR(CheckPort("http_port", config.listen().http_port()));

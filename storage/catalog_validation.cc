@@ -23,6 +23,8 @@ constexpr int kMaxKeywordWords = 10;
 constexpr int kMaxNodes = 256;
 constexpr int kMaxDepth = 32;
 constexpr size_t kMaxEntityBytes = 1 << 20;
+// The auction compares bid x pctr exactly up to here.
+constexpr int64_t kMaxBidMicros = int64_t{1} << 62;
 
 absl::Status Bad(absl::string_view field, absl::string_view reason) {
   return absl::InvalidArgumentError(absl::StrCat(field, " ", reason));
@@ -183,6 +185,10 @@ absl::Status CheckKeyword(const v1::Keyword& keyword) {
     return Bad(name, absl::StrCat("bid_micros ", keyword.bid_micros(),
                                   " must be >= 0"));
   }
+  if (keyword.bid_micros() > kMaxBidMicros) {
+    return Bad(name, absl::StrCat("bid_micros ", keyword.bid_micros(),
+                                  " must be <= ", kMaxBidMicros));
+  }
   if (keyword.negative() && keyword.bid_micros() != 0) {
     return Bad(name, "is negative and cannot have bid_micros");
   }
@@ -256,6 +262,10 @@ absl::Status Check(const v1::AdGroup& e) {
   RETURN_IF_ERROR(CheckStatus(e.status()));
   if (e.bid_micros() <= 0) {
     return Bad("bid_micros", absl::StrCat(e.bid_micros(), " must be > 0"));
+  }
+  if (e.bid_micros() > kMaxBidMicros) {
+    return Bad("bid_micros",
+               absl::StrCat(e.bid_micros(), " must be <= ", kMaxBidMicros));
   }
   if (e.has_targeting()) RETURN_IF_ERROR(CheckTargeting(e.targeting()));
   absl::flat_hash_set<std::pair<absl::string_view, int>> seen;

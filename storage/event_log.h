@@ -110,7 +110,8 @@ class EventLog {
 
   // Writes the batch atomically and waits. Idempotent: writing it again changes
   // nothing but duplicate counters. For loading; fastest in time order.
-  // InvalidArgument names the first bad record, and nothing is written.
+  // The events' time of receipt is their own. InvalidArgument names the first
+  // bad record, and nothing is written.
   virtual absl::Status Write(const LogBatch& batch) = 0;
 
   // Returns when everything appended before is on disk, under ASYNC too. Not OK

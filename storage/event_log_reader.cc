@@ -179,6 +179,21 @@ absl::StatusOr<bool> CatchUpWhole(rocksdb::DB* db, const std::string& path) {
   });
 }
 
+// A secondary shows nothing of a family of which a file is missing.
+absl::Status CheckReadable(const rocks::Spec& spec, rocksdb::DB* db) {
+  const absl::Status format = rocks::CheckFormat(spec, db);
+  uint64_t tables = 0;
+  for (const std::string& name :
+       files::List(spec.path).value_or(std::vector<std::string>())) {
+    tables += absl::EndsWith(name, ".sst");
+  }
+  if (!absl::IsFailedPrecondition(format) || tables == 0) return format;
+  return absl::FailedPreconditionError(
+      absl::StrCat(format.message(),
+                   ", or files of it are missing (adrank-server says "
+                   "which)"));
+}
+
 absl::StatusOr<std::unique_ptr<rocks::Database>> OpenSecondary(
     const rocks::Spec& spec, const std::string& scratch) {
   rocksdb::DBOptions options = rocks::DatabaseOptions(nullptr);
@@ -228,14 +243,14 @@ absl::StatusOr<std::unique_ptr<EventLogReader>> EventLogReader::Open(
       last = database.status();
       continue;
     }
-    RETURN_IF_ERROR(rocks::CheckFormat(spec, (*database)->db.get()));
     for (int pass = 0; pass < kOpenAttempts; ++pass) {
       ASSIGN_OR_RETURN(const bool whole,
                        CatchUpWhole((*database)->db.get(), spec.path));
-      if (whole) {
-        return std::make_unique<EventLogReaderImpl>(std::move(scratch),
-                                                    *std::move(database));
-      }
+      if (!whole) continue;
+      // Not before: a table that the writer has just replaced hides the marker.
+      RETURN_IF_ERROR(CheckReadable(spec, (*database)->db.get()));
+      return std::make_unique<EventLogReaderImpl>(std::move(scratch),
+                                                  *std::move(database));
     }
     last = absl::UnavailableError(absl::StrCat(
         "event log ", spec.path, " changes too fast to be read whole"));

@@ -13,6 +13,15 @@ namespace {
 // itself knows what it has.
 constexpr size_t kMaxKnownAds = 1 << 20;
 
+// Clear() would free the context with all its texts.
+void Recycle(v1::Decision* decision) {
+  v1::Context* const context = decision->release_context();
+  decision->Clear();
+  if (context == nullptr) return;
+  context->Clear();
+  decision->set_allocated_context(context);
+}
+
 }  // namespace
 
 BatchWriter::BatchWriter(EventLog* log)
@@ -32,7 +41,7 @@ LogBatch::DecisionRecord& BatchWriter::AddDecision() {
   } else {
     filling_.decisions.push_back(std::move(spare_.back()));
     spare_.pop_back();
-    filling_.decisions.back().decision.Clear();
+    Recycle(&filling_.decisions.back().decision);
   }
   return filling_.decisions.back();
 }
@@ -95,9 +104,9 @@ void BatchWriter::Run() {
         this));
     if (!busy_) return;
     if (status_.ok()) {
-      const LogBatch& batch = writing_;  // nobody else touches it while busy_
+      const LogBatch* const batch = &writing_;  // nobody else's while busy_
       mu_.Unlock();
-      absl::Status status = log_->Write(batch);
+      absl::Status status = log_->Write(*batch);
       mu_.Lock();
       status_ = std::move(status);
     }

@@ -15,7 +15,12 @@
 namespace adrank {
 
 std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
-  return grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+  // The server bounds its answers; a result for each entity of a catalogue may
+  // exceed gRPC's 4 MiB.
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(-1);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(),
+                                   arguments);
 }
 
 void SetDeadline(const ClientOptions& options, grpc::ClientContext* context) {
@@ -44,8 +49,11 @@ std::string ToJson(const google::protobuf::Message& message) {
 absl::Status ReadMessage(const std::string& path,
                          google::protobuf::Message* message) {
   const bool stdin_given = path == "-";
-  ASSIGN_OR_RETURN(const std::string text,
-                   files::Read(stdin_given ? "/dev/stdin" : path));
+  const absl::StatusOr<std::string> read =
+      files::Read(stdin_given ? "/dev/stdin" : path);
+  // Whatever cannot be read is bad usage.
+  if (!read.ok()) return absl::InvalidArgumentError(read.status().message());
+  const std::string& text = *read;
   const absl::string_view name = stdin_given ? "standard input" : path;
   if (!absl::StartsWith(absl::StripLeadingAsciiWhitespace(text), "{")) {
     return ParseTextProto(text, name, message);

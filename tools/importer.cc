@@ -1,5 +1,7 @@
 #include "tools/importer.h"
 
+#include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <utility>
 
@@ -37,13 +39,15 @@ uint64_t MixHash(uint64_t hash) {
 class Importer {
  public:
   Importer(const v1::ImportMapping& mapping, const ImportObserver& observer,
-           RowMapper mapper, EventLog* log, ImportCounts* counts)
+           RowMapper mapper, double total_bytes, EventLog* log,
+           ImportCounts* counts)
       : mapping_(mapping),
         observer_(observer),
         max_bad_share_(mapping.max_bad_share() == 0 ? 0.01
                                                     : mapping.max_bad_share()),
         max_reported_(
             mapping.max_bad_reported() == 0 ? 20 : mapping.max_bad_reported()),
+        total_bytes_(total_bytes),
         mapper_(std::move(mapper)),
         writer_(log),
         counts_(counts) {}
@@ -64,9 +68,10 @@ class Importer {
         RETURN_IF_ERROR(clicks ? AddClick() : AddImpression());
       }
       if (counts_->rows % kProgressRows == 0 && observer_.progress) {
-        observer_.progress(*counts_, path);
+        observer_.progress(*counts_, path, Share(*reader));
       }
     }
+    done_bytes_ += static_cast<double>(reader->offset());
     return reader->status();
   }
 
@@ -79,6 +84,11 @@ class Importer {
   }
 
  private:
+  double Share(const RowReader& reader) const {
+    const double bytes = done_bytes_ + static_cast<double>(reader.offset());
+    return std::min(1.0, bytes / std::max(1.0, total_bytes_));
+  }
+
   absl::Status CountBad(const std::string& path, const absl::Status& reason) {
     ++counts_->rows_bad;
     if (counts_->rows_bad <= max_reported_ && observer_.bad_row) {
@@ -221,6 +231,8 @@ class Importer {
   const ImportObserver& observer_;
   const double max_bad_share_;
   const uint64_t max_reported_;
+  const double total_bytes_;  // of all files
+  double done_bytes_ = 0;     // of those read to their end
   RowMapper mapper_;
   BatchWriter writer_;
   ImportCounts* const counts_;
@@ -236,21 +248,54 @@ class Importer {
   absl::flat_hash_set<uint64_t> current_;
 };
 
+// Of a pipe or what else has no size: 0.
+double TotalBytes(const ImportInput& input) {
+  double bytes = 0;
+  for (const auto* paths : {&input.impressions, &input.clicks}) {
+    for (const std::string& path : *paths) {
+      std::error_code error;
+      const uintmax_t size = std::filesystem::file_size(path, error);
+      if (!error) bytes += static_cast<double>(size);
+    }
+  }
+  return bytes;
+}
+
 }  // namespace
 
 absl::Status ValidateMapping(const v1::ImportMapping& mapping) {
   return RowMapper::Create(mapping).status();
 }
 
-absl::Status Import(const v1::ImportMapping& mapping, const ImportInput& input,
-                    const ImportObserver& observer, EventLog* log,
-                    ImportCounts* counts) {
-  ASSIGN_OR_RETURN(RowMapper mapper, RowMapper::Create(mapping));
+absl::Status CheckInput(const v1::ImportMapping& mapping,
+                        const ImportInput& input) {
+  ASSIGN_OR_RETURN(const RowMapper mapper, RowMapper::Create(mapping));
   if (!input.clicks.empty() && !mapping.separate_clicks()) {
     return absl::InvalidArgumentError(
         "click files need a mapping with separate_clicks: true");
   }
-  Importer importer(mapping, observer, std::move(mapper), log, counts);
+  const auto check = [&](const std::vector<std::string>& paths,
+                         const std::vector<std::string>& columns) {
+    for (const std::string& path : paths) {
+      // What is read from a pipe now is gone later.
+      std::error_code error;
+      if (std::filesystem::is_fifo(path, error)) continue;
+      RETURN_IF_ERROR(RowReader::Open(path, mapping, columns).status());
+    }
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(check(input.impressions, mapper.columns()));
+  if (input.clicks.empty()) return absl::OkStatus();
+  return check(input.clicks, mapper.ClickColumns());
+}
+
+absl::Status Import(const v1::ImportMapping& mapping, const ImportInput& input,
+                    const ImportObserver& observer, EventLog* log,
+                    ImportCounts* counts) {
+  ASSIGN_OR_RETURN(RowMapper mapper, RowMapper::Create(mapping));
+  RETURN_IF_ERROR(CheckInput(mapping, input));
+  Importer importer(mapping, observer, std::move(mapper), TotalBytes(input),
+                    log, counts);
   for (const std::string& path : input.impressions) {
     RETURN_IF_ERROR(importer.ImportFile(path, /*clicks=*/false));
   }

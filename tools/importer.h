@@ -41,12 +41,19 @@ struct ImportInput {
 struct ImportObserver {
   // "FILE:LINE: reason" of a bad row; the first max_bad_reported of them.
   std::function<void(const std::string&)> bad_row;
-  // Called now and then with the counts so far and the file being read.
-  std::function<void(const ImportCounts&, const std::string&)> progress;
+  // Called now and then with the counts so far, the file being read and the
+  // share of all files' bytes that was read.
+  std::function<void(const ImportCounts&, const std::string&, double)> progress;
 };
 
 // InvalidArgument names the field of the mapping that is wrong.
 absl::Status ValidateMapping(const v1::ImportMapping& mapping);
+
+// Opens every file and looks for its columns, so that a mistake in the last one
+// is found before the first is imported (a pipe is left alone, it can be read
+// once). NotFound or InvalidArgument.
+absl::Status CheckInput(const v1::ImportMapping& mapping,
+                        const ImportInput& input);
 
 // Imports all files in order and flushes the log.
 //

@@ -48,6 +48,8 @@ class LineReader {
   int64_t line() const { return line_; }
   // The text is the first kMaxBytes of a longer line.
   bool cut() const { return cut_; }
+  // Bytes of the file, as it lies on the disk, that were read so far.
+  int64_t offset() const { return gzoffset(file_); }
   // Not OK when the file could not be read to its end.
   const absl::Status& status() const { return status_; }
 

@@ -35,6 +35,7 @@ class LineRowReader : public RowReader {
     row->raw = lines_->text();
     return true;
   }
+  int64_t offset() const override { return lines_->offset(); }
   absl::Status status() const override { return lines_->status(); }
 
  protected:

@@ -48,6 +48,9 @@ class RowReader {
 
   // False at the end of the file or on a read error (see status()).
   virtual bool Next(Row* row) = 0;
+  // Bytes of the file, as it lies on the disk, that were read so far; some more
+  // than the rows handed out.
+  virtual int64_t offset() const = 0;
   // Not OK when the file could not be read to its end (a torn gzip, say).
   virtual absl::Status status() const = 0;
 };

@@ -20,7 +20,8 @@ struct GateDecision {
 // Judges report.candidate by every bound of the (resolved) config; where
 // report.incumbent is present, also against it: the relative NE increase, and
 // the bootstrap interval of delta_ne. report.bundle_bytes is the candidate's
-// size. A number that is not finite never satisfies a bound.
+// size. A metric of the candidate that is not finite never satisfies a bound;
+// an incumbent's, and an interval that could not be drawn, bound nothing.
 GateDecision Decide(const v1::GateConfig& config,
                     const v1::TrainingReport& report);
 

@@ -21,6 +21,7 @@
 #include "storage/event_log_reader.h"
 #include "trainer/calibration.h"
 #include "trainer/evaluation_scan.h"
+#include "trainer/explanations.h"
 #include "trainer/ftrl.h"
 #include "trainer/gate.h"
 #include "trainer/golden_choice.h"
@@ -114,7 +115,6 @@ class Run {
   absl::Status CompileSpec();
   absl::Status CompileSlices();
   absl::Status Extract();
-  absl::Status CheckClicks();
   absl::Status Pack();
   absl::Status Learn();
   absl::Status Pass(uint32_t pass);
@@ -207,11 +207,7 @@ absl::Status Run::CheckWindow(absl::string_view name, int64_t begin_ms,
     return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(const auto range, reader_->TimeRange());
-  return Nothing(absl::StrFormat(
-      "the %s window, %s to %s, has no decisions; the log reaches from %s to "
-      "%s",
-      name, FormatTime(begin_ms, zone_), FormatTime(end_ms, zone_),
-      FormatTime(range.first, zone_), FormatTime(range.second, zone_)));
+  return Nothing(NoDecisions(name, begin_ms, end_ms, range, zone_));
 }
 
 absl::Status Run::CutWindows() {
@@ -234,13 +230,7 @@ absl::Status Run::CutWindows() {
     End("count", counted_);
     if (counted_ == 0 && parsed->by_share &&
         windows_.train_begin_ms < windows_.evaluation_end_ms) {
-      return Nothing(absl::StrCat(
-          "the log has no impression between ",
-          FormatTime(windows_.train_begin_ms, zone_), " and ",
-          FormatTime(windows_.evaluation_end_ms, zone_),
-          labels_.served_is_seen
-              ? ""
-              : "; if impressions are not reported, set data.served_is_seen"));
+      return Nothing(NoImpressions(windows_, labels_.served_is_seen, zone_));
     }
   }
   report_.set_train_begin_ms(windows_.train_begin_ms);
@@ -330,39 +320,9 @@ absl::Status Run::Extract() {
       absl::StrCat(WithCommas(ids_.size()), " feature ids"));
   *report_.mutable_join() = rows_->join;
   report_.set_training_examples(rows_->raw.examples());
-  return CheckClicks();
-}
-
-absl::Status Run::CheckClicks() {
-  const std::string window = absl::StrCat(
-      "the training window, ", FormatTime(windows_.train_begin_ms, zone_),
-      " to ", FormatTime(windows_.train_end_ms, zone_));
-  const v1::JoinCounts& join = rows_->join;
-  if (rows_->seen == 0) {
-    return Nothing(absl::StrFormat(
-        "%s, has no examples: %d decisions served %d ads, of which %d were "
-        "seen, %d lack their snapshot and %d are test traffic%s",
-        window, join.decisions(), join.served_ads(),
-        join.examples() + join.missing_snapshots(), join.missing_snapshots(),
-        join.test_ads(),
-        labels_.served_is_seen ? ""
-                               : "; if impressions are not reported, set "
-                                 "data.served_is_seen"));
-  }
-  if (rows_->seen_clicks == 0) {
-    return Nothing(absl::StrFormat(
-        "%s, has %d examples and no click: there is nothing to learn (late "
-        "clicks %d, clicks without impression %d, orphan clicks %d)",
-        window, rows_->seen, join.late_clicks(),
-        join.clicks_without_impression(), join.orphan_clicks()));
-  }
-  if (rows_->seen_clicks == rows_->seen) {
-    return Nothing(absl::StrFormat(
-        "%s: all %d examples are clicks; without impressions that were not "
-        "clicked there is nothing to learn",
-        window, rows_->seen));
-  }
-  return absl::OkStatus();
+  auto reason =
+      WhyNothingToLearn(*rows_, windows_, labels_.served_is_seen, zone_);
+  return reason ? Nothing(*std::move(reason)) : absl::OkStatus();
 }
 
 absl::Status Run::Pack() {

@@ -14,7 +14,8 @@ namespace adrank {
 // Files that a trainer adds to a bundle.
 inline constexpr char kOptimizerFile[] = "optimizer.bin";
 inline constexpr char kReportFile[] = "report.json";
-// Reports of the last run and the last evaluate_only run, in the model's folder.
+// Reports of the last run and the last evaluate_only run, in the model's
+// folder.
 inline constexpr char kLastReportFile[] = "last_report.json";
 inline constexpr char kLastEvaluationFile[] = "last_evaluation.json";
 

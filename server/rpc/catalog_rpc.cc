@@ -15,6 +15,10 @@ namespace {
 
 constexpr uint32_t kDefaultPage = 1000;
 constexpr uint32_t kLargestPage = 10000;
+// A page ends behind the entity that fills it; one has at most 1 MiB, and
+// clients take 4 MiB unless told otherwise.
+constexpr size_t kPageBytes = 2 << 20;
+constexpr uint32_t kEntitiesPerRead = 256;
 constexpr uint32_t kDefaultHistory = 100;
 
 // A page token is the last key of the page before: "<type>:<id>".
@@ -76,18 +80,27 @@ absl::Status CatalogRpc::DoList(const v1::ListCatalogRequest& request,
     *response->add_entities() = *std::move(entity);
     return absl::OkStatus();
   }
-  ASSIGN_OR_RETURN(const v1::EntityKey after, FromToken(request.page_token()));
+  ASSIGN_OR_RETURN(v1::EntityKey after, FromToken(request.page_token()));
   const uint32_t size = request.page_size() == 0
                             ? kDefaultPage
                             : std::min(request.page_size(), kLargestPage);
-  ASSIGN_OR_RETURN(std::vector<v1::CatalogEntity> entities,
-                   store_->List(request.type(), after, size));
-  if (entities.size() == size) {
-    response->set_next_page_token(ToToken(KeyOf(entities.back())));
+  uint32_t left = size;
+  size_t bytes = 0;
+  while (left > 0 && bytes < kPageBytes) {
+    const uint32_t wanted = std::min(left, kEntitiesPerRead);
+    ASSIGN_OR_RETURN(std::vector<v1::CatalogEntity> entities,
+                     store_->List(request.type(), after, wanted));
+    const bool last = entities.size() < wanted;
+    for (v1::CatalogEntity& entity : entities) {
+      if (bytes >= kPageBytes) break;
+      bytes += entity.ByteSizeLong();
+      --left;
+      after = KeyOf(entity);
+      *response->add_entities() = std::move(entity);
+    }
+    if (last && bytes < kPageBytes) return absl::OkStatus();
   }
-  for (v1::CatalogEntity& entity : entities) {
-    *response->add_entities() = std::move(entity);
-  }
+  response->set_next_page_token(ToToken(after));
   return absl::OkStatus();
 }
 

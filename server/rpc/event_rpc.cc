@@ -1,6 +1,7 @@
 #include "server/rpc/event_rpc.h"
 
 #include <deque>
+#include <iterator>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "server/rpc/raw_message.h"
 #include "server/rpc/rpc_scope.h"
 
 namespace adrank {
@@ -22,7 +24,7 @@ constexpr size_t kMaxOutstanding = 4096;
 // others: everything is under mu_, and each operation keeps the object alive by
 // being counted.
 class StreamReactor
-    : public grpc::ServerBidiReactor<v1::Event, v1::EventResult> {
+    : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
   StreamReactor(EventLog* log, Metrics* metrics)
       : log_(log), metrics_(metrics), scope_(Rpc::kStreamEvents, metrics) {
@@ -37,21 +39,16 @@ class StreamReactor
       MaybeFinish();
       return;
     }
+    v1::Event event;
+    const absl::Status parsed = ParseRaw(incoming_, &event);
     Slot* slot;
     {
       absl::MutexLock lock(&mu_);
       slot = &slots_.emplace_back();
-      slot->type = incoming_.type();
+      slot->type = event.type();
       ++in_log_;
     }
-    // A deque keeps the addresses of its elements while others come and go at
-    // its ends; the slot is only popped after it is done.
-    std::vector<v1::Event> events;
-    events.push_back(std::move(incoming_));
-    log_->AppendEvents(std::move(events),
-                       [this, slot](std::vector<v1::EventResult> results) {
-                         OnLogged(slot, std::move(results));
-                       });
+    parsed.ok() ? Append(std::move(event), slot) : Refuse(parsed, slot);
     absl::MutexLock lock(&mu_);
     if (slots_.size() < kMaxOutstanding && !cancelled_) {
       incoming_.Clear();
@@ -91,10 +88,28 @@ class StreamReactor
     bool done = false;
   };
 
-  void OnLogged(Slot* slot, std::vector<v1::EventResult> results) {
-    metrics_->EventHandled(slot->type, results[0].code());
+  // A deque keeps the addresses of its elements while others come and go at
+  // its ends; the slot is only popped after it is done.
+  void Append(v1::Event event, Slot* slot) {
+    std::vector<v1::Event> events;
+    events.push_back(std::move(event));
+    log_->AppendEvents(std::move(events),
+                       [this, slot](std::vector<v1::EventResult> results) {
+                         OnLogged(slot, std::move(results[0]));
+                       });
+  }
+
+  void Refuse(const absl::Status& status, Slot* slot) {
+    v1::EventResult result;
+    result.set_code(v1::EventResult::CODE_INVALID);
+    result.set_message(std::string(status.message()));
+    OnLogged(slot, std::move(result));
+  }
+
+  void OnLogged(Slot* slot, v1::EventResult result) {
+    metrics_->EventHandled(slot->type, result.code());
     absl::MutexLock lock(&mu_);
-    slot->result = std::move(results[0]);
+    slot->result = std::move(result);
     slot->done = true;
     --in_log_;
     MaybeWrite();
@@ -106,7 +121,9 @@ class StreamReactor
       return;
     }
     writing_ = true;
-    StartWrite(&slots_.front().result);
+    // Two numbers and a text that we wrote: serialises.
+    SerializeRaw(slots_.front().result, &outgoing_).IgnoreError();
+    StartWrite(&outgoing_);
   }
 
   // Ends the call when the client has said all and been told all, or has gone;
@@ -123,8 +140,10 @@ class StreamReactor
   EventLog* const log_;
   Metrics* const metrics_;
   const RpcScope scope_;
-  v1::Event incoming_;  // only between StartRead and OnReadDone
+  grpc::ByteBuffer incoming_;  // only between StartRead and OnReadDone
   absl::Mutex mu_;
+  // Only between StartWrite and OnWriteDone.
+  grpc::ByteBuffer outgoing_ ABSL_GUARDED_BY(mu_);
   std::deque<Slot> slots_ ABSL_GUARDED_BY(mu_);
   size_t in_log_ ABSL_GUARDED_BY(mu_) = 0;
   bool reading_ ABSL_GUARDED_BY(mu_) = true;
@@ -137,34 +156,43 @@ class StreamReactor
 }  // namespace
 
 grpc::ServerUnaryReactor* EventRpc::LogEvents(
-    grpc::CallbackServerContext* context, const v1::LogEventsRequest* request,
-    v1::LogEventsResponse* response) {
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
   const RpcScope scope(Rpc::kLogEvents, metrics_);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  if (static_cast<uint32_t>(request->events_size()) > max_events_) {
-    reactor->Finish(scope.Done(absl::InvalidArgumentError(
-        absl::StrCat("events: ", request->events_size(),
-                     " exceeds the limit of ", max_events_))));
+  v1::LogEventsRequest parsed;
+  absl::Status status = ParseRaw(*request, &parsed);
+  if (status.ok() &&
+      static_cast<uint32_t>(parsed.events_size()) > max_events_) {
+    status = absl::InvalidArgumentError(
+        absl::StrCat("events: ", parsed.events_size(), " exceeds the limit of ",
+                     max_events_));
+  }
+  if (!status.ok()) {
+    reactor->Finish(scope.Done(status));
     return reactor;
   }
-  std::vector<v1::Event> events(request->events().begin(),
-                                request->events().end());
-  // The request and response live until Finish.
+  std::vector<v1::EventType> types;
+  for (const v1::Event& event : parsed.events()) types.push_back(event.type());
+  std::vector<v1::Event> events(
+      std::make_move_iterator(parsed.mutable_events()->begin()),
+      std::make_move_iterator(parsed.mutable_events()->end()));
+  // The response lives until Finish.
   log_->AppendEvents(
-      std::move(events), [this, scope, request, response,
+      std::move(events), [this, scope, types = std::move(types), response,
                           reactor](std::vector<v1::EventResult> results) {
+        v1::LogEventsResponse answer;
         for (size_t i = 0; i < results.size(); ++i) {
-          metrics_->EventHandled(request->events(static_cast<int>(i)).type(),
-                                 results[i].code());
-          *response->add_results() = std::move(results[i]);
+          metrics_->EventHandled(types[i], results[i].code());
+          *answer.add_results() = std::move(results[i]);
         }
-        reactor->Finish(scope.Done(absl::OkStatus()));
+        reactor->Finish(scope.Done(SerializeRaw(answer, response)));
       });
   return reactor;
 }
 
-grpc::ServerBidiReactor<v1::Event, v1::EventResult>* EventRpc::StreamEvents(
-    grpc::CallbackServerContext*) {
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>*
+EventRpc::StreamEvents(grpc::CallbackServerContext*) {
   return new StreamReactor(log_, metrics_);
 }
 

@@ -9,7 +9,10 @@
 
 namespace adrank {
 
-class EventRpc : public v1::EventService::CallbackService {
+// Messages come as bytes: see raw_message.h.
+class EventRpc : public v1::EventService::WithRawCallbackMethod_LogEvents<
+                     v1::EventService::WithRawCallbackMethod_StreamEvents<
+                         v1::EventService::Service>> {
  public:
   // The pointers must outlive the service. A call with more than `max_events`
   // is InvalidArgument.
@@ -17,9 +20,9 @@ class EventRpc : public v1::EventService::CallbackService {
       : log_(log), max_events_(max_events), metrics_(metrics) {}
 
   grpc::ServerUnaryReactor* LogEvents(grpc::CallbackServerContext* context,
-                                      const v1::LogEventsRequest* request,
-                                      v1::LogEventsResponse* response) override;
-  grpc::ServerBidiReactor<v1::Event, v1::EventResult>* StreamEvents(
+                                      const grpc::ByteBuffer* request,
+                                      grpc::ByteBuffer* response) override;
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* StreamEvents(
       grpc::CallbackServerContext* context) override;
 
  private:

@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "absl/time/time.h"
+#include "base/status_macros.h"
 #include "server/explain.h"
+#include "server/rpc/raw_message.h"
 #include "server/rpc/rpc_scope.h"
 
 namespace adrank {
@@ -23,6 +25,22 @@ CallOptions CallOf(grpc::CallbackServerContext* context) {
   return call;
 }
 
+// Parses, works, serialises and counts; `work` gives the status.
+template <typename Request, typename Response, typename Work>
+grpc::ServerUnaryReactor* AnswerRaw(const RpcScope& scope,
+                                    grpc::CallbackServerContext* context,
+                                    const grpc::ByteBuffer& in,
+                                    grpc::ByteBuffer* out, const Work& work) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  Request request;
+  Response response;
+  absl::Status status = ParseRaw(in, &request);
+  if (status.ok()) status = work(request, &response);
+  if (status.ok()) status = SerializeRaw(response, out);
+  reactor->Finish(scope.Done(status));
+  return reactor;
+}
+
 }  // namespace
 
 absl::Status RankingRpc::RankAndLog(grpc::CallbackServerContext* context,
@@ -37,52 +55,53 @@ absl::Status RankingRpc::RankAndLog(grpc::CallbackServerContext* context,
   if (!status.ok()) return status;
   metrics_->Ranked(outcome, trace->retrieval);
   *response = std::move(outcome.response);
-  if (!log_->AppendDecision(id, outcome.decision, std::move(outcome.ads))) {
-    metrics_->DecisionDropped();
-  }
+  // A decision that finds no room is counted by the log.
+  (void)log_->AppendDecision(id, outcome.decision, std::move(outcome.ads));
+  return absl::OkStatus();
+}
+
+absl::Status RankingRpc::PredictAndCount(grpc::CallbackServerContext* context,
+                                         const v1::PredictRequest& request,
+                                         v1::PredictResponse* response) const {
+  const std::shared_ptr<const ServingSnapshot> serving = state_->Current();
+  uint64_t non_finite = 0;
+  RETURN_IF_ERROR(pipeline_->Predict(*serving, request, CallOf(context),
+                                     ThreadTrace(), response, &non_finite));
+  double pctr_sum = 0;
+  for (const v1::Prediction& p : response->predictions()) pctr_sum += p.pctr();
+  metrics_->Predicted(response->predictions_size(), pctr_sum, non_finite);
   return absl::OkStatus();
 }
 
 grpc::ServerUnaryReactor* RankingRpc::Rank(grpc::CallbackServerContext* context,
-                                           const v1::RankRequest* request,
-                                           v1::RankResponse* response) {
-  const RpcScope scope(Rpc::kRank, metrics_);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(scope.Done(RankAndLog(context, *request, response)));
-  return reactor;
+                                           const grpc::ByteBuffer* request,
+                                           grpc::ByteBuffer* response) {
+  return AnswerRaw<v1::RankRequest, v1::RankResponse>(
+      RpcScope(Rpc::kRank, metrics_), context, *request, response,
+      [&](const v1::RankRequest& in, v1::RankResponse* out) {
+        return RankAndLog(context, in, out);
+      });
 }
 
 grpc::ServerUnaryReactor* RankingRpc::Predict(
-    grpc::CallbackServerContext* context, const v1::PredictRequest* request,
-    v1::PredictResponse* response) {
-  const RpcScope scope(Rpc::kPredict, metrics_);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const std::shared_ptr<const ServingSnapshot> serving = state_->Current();
-  uint64_t non_finite = 0;
-  const absl::Status status =
-      pipeline_->Predict(*serving, *request, CallOf(context), ThreadTrace(),
-                         response, &non_finite);
-  if (status.ok()) {
-    double pctr_sum = 0;
-    for (const v1::Prediction& p : response->predictions()) {
-      pctr_sum += p.pctr();
-    }
-    metrics_->Predicted(response->predictions_size(), pctr_sum, non_finite);
-  }
-  reactor->Finish(scope.Done(status));
-  return reactor;
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  return AnswerRaw<v1::PredictRequest, v1::PredictResponse>(
+      RpcScope(Rpc::kPredict, metrics_), context, *request, response,
+      [&](const v1::PredictRequest& in, v1::PredictResponse* out) {
+        return PredictAndCount(context, in, out);
+      });
 }
 
 grpc::ServerUnaryReactor* RankingRpc::Explain(
-    grpc::CallbackServerContext* context, const v1::ExplainRequest* request,
-    v1::ExplainResponse* response) {
-  const RpcScope scope(Rpc::kExplain, metrics_);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const std::shared_ptr<const ServingSnapshot> serving = state_->Current();
-  reactor->Finish(
-      scope.Done(ExplainRanking(*pipeline_, *serving, *request, ids_->Next(),
-                                CallOf(context), ThreadTrace(), response)));
-  return reactor;
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  return AnswerRaw<v1::ExplainRequest, v1::ExplainResponse>(
+      RpcScope(Rpc::kExplain, metrics_), context, *request, response,
+      [&](const v1::ExplainRequest& in, v1::ExplainResponse* out) {
+        return ExplainRanking(*pipeline_, *state_->Current(), in, ids_->Next(),
+                              CallOf(context), ThreadTrace(), out);
+      });
 }
 
 }  // namespace adrank

@@ -13,7 +13,11 @@ namespace adrank {
 
 // Callback API: a request is computed on the thread that received it, since it
 // takes less time than handing it over would.
-class RankingRpc : public v1::RankingService::CallbackService {
+// Requests come as bytes: see raw_message.h.
+class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
+                       v1::RankingService::WithRawCallbackMethod_Predict<
+                           v1::RankingService::WithRawCallbackMethod_Explain<
+                               v1::RankingService::Service>>> {
  public:
   // The pointers must outlive the service.
   RankingRpc(const RankingPipeline* pipeline, const ServingState* state,
@@ -25,19 +29,22 @@ class RankingRpc : public v1::RankingService::CallbackService {
         metrics_(metrics) {}
 
   grpc::ServerUnaryReactor* Rank(grpc::CallbackServerContext* context,
-                                 const v1::RankRequest* request,
-                                 v1::RankResponse* response) override;
+                                 const grpc::ByteBuffer* request,
+                                 grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* Predict(grpc::CallbackServerContext* context,
-                                    const v1::PredictRequest* request,
-                                    v1::PredictResponse* response) override;
+                                    const grpc::ByteBuffer* request,
+                                    grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* Explain(grpc::CallbackServerContext* context,
-                                    const v1::ExplainRequest* request,
-                                    v1::ExplainResponse* response) override;
+                                    const grpc::ByteBuffer* request,
+                                    grpc::ByteBuffer* response) override;
 
  private:
   absl::Status RankAndLog(grpc::CallbackServerContext* context,
                           const v1::RankRequest& request,
                           v1::RankResponse* response) const;
+  absl::Status PredictAndCount(grpc::CallbackServerContext* context,
+                               const v1::PredictRequest& request,
+                               v1::PredictResponse* response) const;
 
   const RankingPipeline* const pipeline_;
   const ServingState* const state_;

@@ -54,18 +54,25 @@ TEST(Rng, MomentsOfItsDistributions) {
 
 TEST(TextProto, UnknownFieldNamesFileLineAndColumn) {
   v1::TrainerConfig config;
-  EXPECT_THAT(
-      ParseTextProto("seed: 1\nlogistic {\n  alhpa: 0.1\n}\n", "t.cfg",
-                     &config),
-      StatusIs(absl::StatusCode::kInvalidArgument,
-               AllOf(HasSubstr("t.cfg:3:"), HasSubstr("alhpa"))));
+  EXPECT_THAT(ParseTextProto("seed: 1\nlogistic {\n  alhpa: 0.1\n}\n", "t.cfg",
+                             &config),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("t.cfg:3:"), HasSubstr("alhpa"))));
+}
+
+TEST(TextProto, TakesWhatWindowsEditorsWrite) {
+  v1::TrainerConfig config;
+  ASSERT_OK(ParseTextProto("\xef\xbb\xbfseed: 1\r\nthreads: 2\r\n", "t.cfg",
+                           &config));
+  EXPECT_EQ(config.seed(), 1u);
+  EXPECT_EQ(config.threads(), 2u);
 }
 
 TEST(TextProto, WrongTypeNamesLine) {
   v1::TrainerConfig config;
-  EXPECT_THAT(ParseTextProto("seed: -1", "t.cfg", &config),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("t.cfg:1:7")));
+  EXPECT_THAT(
+      ParseTextProto("seed: -1", "t.cfg", &config),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("t.cfg:1:7")));
 }
 
 TEST(Files, AtomicWriteReplacesAndLeavesNothingBehind) {

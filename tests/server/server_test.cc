@@ -438,6 +438,9 @@ TEST(ValidateConfig, NamesTheField) {
               HasSubstr("storage.data_dir: required"));
   EXPECT_THAT(error([](auto* c) { c->mutable_model()->clear_model_dir(); }),
               HasSubstr("model.model_dir: required"));
+  EXPECT_THAT(
+      error([](auto* c) { c->mutable_model()->set_model_name("../x"); }),
+      HasSubstr("model.model_name: \"../x\""));
   EXPECT_THAT(error([](auto* c) { c->mutable_listen()->set_grpc_port(70000); }),
               HasSubstr("listen.grpc_port: 70000"));
   EXPECT_THAT(error([](auto* c) { c->mutable_storage()->set_node_id(65536); }),

@@ -418,6 +418,18 @@ TEST_F(DamageTest, SecondOpenerIsToldWhoHasIt) {
   EXPECT_OK(log->Flush());
 }
 
+TEST_F(DamageTest, ReaderSaysThatTablesMayBeMissing) {
+  Fill(100, /*flushed=*/true);
+  ASSERT_TRUE(OpenStatus().ok());  // which writes all to tables
+  for (std::string sst; !(sst = File(".sst")).empty();) {
+    ASSERT_TRUE(std::filesystem::remove(sst));
+  }
+  ASSERT_OK(files::Write(dir_ / "log/999999.sst", ""));
+  EXPECT_THAT(EventLogReader::Open(dir_.path()).status(),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("files of it are missing")));
+}
+
 TEST_F(DamageTest, SomethingElseInTheDirectoryIsLeftAlone) {
   ASSERT_OK(files::MakeDirectories(dir_ / "log"));
   ASSERT_OK(files::Write(dir_ / "log/holiday.jpg", "x"));

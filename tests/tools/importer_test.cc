@@ -323,6 +323,47 @@ TEST_F(ImporterTest, LongIdsAndSeveralValuesOfOneAreBad) {
                           HasSubstr("is longer than 128 bytes")));
 }
 
+TEST_F(ImporterTest, AnyWrongFileIsFoundBeforeTheFirstIsRead) {
+  const std::string good =
+      File("in.csv", std::string(kHeader) + "1,1700000000,u,a,b,x,0.5,2,7\n");
+  const std::string other = File("other.csv", "click,t\n1,1700000000\n");
+  EXPECT_THAT(
+      ImportAll(Mapping(kLabelled), {{good, dir_ / "no"}, {}}, &log_).status,
+      StatusIs(absl::StatusCode::kNotFound, HasSubstr("no file")));
+  EXPECT_THAT(ImportAll(Mapping(kLabelled), {{good, other}, {}}, &log_).status,
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("other.csv: no column \"user\"")));
+  EXPECT_THAT(
+      ImportAll(Mapping(kLabelled), {{good}, {good}}, &log_).status,
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("click files need a mapping with separate_clicks")));
+  EXPECT_TRUE(log_.decisions.empty());
+}
+
+TEST_F(ImporterTest, ProgressIsTheShareOfAllFiles) {
+  std::string rows;
+  for (int i = 0; i < 150000; ++i) rows += "0\n";
+  const std::string in = File("in", rows);
+  const v1::ImportMapping mapping = Mapping(
+      "format: LIBSVM column { column: 'label' to: LABEL } "
+      "time { unit: ROW_NUMBER start_ms: 1 }");
+  std::vector<double> shares;
+  ImportObserver observer;
+  observer.progress = [&](const ImportCounts&, const std::string& path,
+                          double share) {
+    EXPECT_EQ(path, in);
+    shares.push_back(share);
+  };
+  ImportCounts counts;
+  ASSERT_OK(Import(mapping, {{in, in}, {}}, observer, &log_, &counts));
+  EXPECT_EQ(counts.decisions, 300000u);
+  // After 100,000, 200,000 and 300,000 rows; the reader is some rows ahead.
+  ASSERT_EQ(shares.size(), 3u);
+  EXPECT_NEAR(shares[0], 1.0 / 3, 0.5);
+  EXPECT_LT(shares[0], shares[1]);
+  EXPECT_EQ(shares[2], 1);
+}
+
 TEST_F(ImporterTest, EmptyFileImportsNothing) {
   const Imported got =
       ImportAll(Mapping(kSeparate), {{File("a", "")}, {File("b", "")}}, &log_);
@@ -352,7 +393,7 @@ TEST_F(ImporterTest, RandomlyChangedFilesAreCountedInFull) {
        "1 3:1 7:0.5 9:0\n-1 7:2 # note\n"},
   };
   Rng rng(1);
-  for (int i = 0; i < 4000; ++i) {
+  for (int i = 0; i < 2000; ++i) {
     const auto& seed = seeds[i % 4];
     v1::ImportMapping mapping = Mapping(seed.mapping);
     mapping.set_max_bad_share(1);

@@ -121,7 +121,7 @@ TEST_F(PublishKillTest, AtEveryStepTheLiveBundleStaysWhole) {
 TEST_F(PublishKillTest, AtRandomMomentsTheLiveBundleStaysWhole) {
   Rng rng(3);
   int killed = 0;
-  for (int round = 0; round < 8; ++round) {
+  for (int round = 0; round < 5; ++round) {
     const int64_t live = WholeAndServed();
     const pid_t child = StartChild(dir_.path(), -1);
     usleep(static_cast<useconds_t>(20'000 + rng.Below(400'000)));

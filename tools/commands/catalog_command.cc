@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
@@ -14,9 +15,9 @@
 namespace adrank {
 namespace {
 
-// Operations of one call. As one version each, so that a catalogue of any size
-// stays under the message limit.
-constexpr int kOperationsPerCall = 2000;
+// What the server's admin port takes: a file is one call, so that it is applied
+// whole or not at all.
+constexpr size_t kMaxCallBytes = 256 << 20;
 
 struct CatalogArgs {
   std::string file;
@@ -43,63 +44,75 @@ std::string TypeName(v1::EntityType type) {
       v1::EntityType_Name(type).substr(12));  // "ENTITY_TYPE_"
 }
 
-// Parents first.
-std::vector<v1::CatalogOperation> Upserts(const v1::Catalog& catalog) {
-  std::vector<v1::CatalogOperation> operations;
-  const auto add = [&](auto set, const auto& entities) {
-    for (const auto& entity : entities) {
-      set(operations.emplace_back().mutable_upsert(), entity);
+// Adds the entities of one type; each may be in the file once.
+template <typename Entities, typename Set>
+absl::Status AddUpserts(const char* type, Entities* entities, const Set& set,
+                        v1::MutateRequest* request) {
+  absl::flat_hash_set<std::string> ids;
+  for (auto& entity : *entities) {
+    if (!ids.insert(entity.id()).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(type, " \"", entity.id(), "\" is in the file twice"));
     }
-  };
+    set(request->add_operations()->mutable_upsert(), std::move(entity));
+  }
+  return absl::OkStatus();
+}
+
+// Parents first.
+absl::Status AddAllUpserts(v1::Catalog* catalog, v1::MutateRequest* request) {
   using E = v1::CatalogEntity;
-  add([](E* e, const auto& x) { *e->mutable_advertiser() = x; },
-      catalog.advertisers());
-  add([](E* e, const auto& x) { *e->mutable_campaign() = x; },
-      catalog.campaigns());
-  add([](E* e, const auto& x) { *e->mutable_ad_group() = x; },
-      catalog.ad_groups());
-  add([](E* e, const auto& x) { *e->mutable_ad() = x; }, catalog.ads());
-  return operations;
+  RETURN_IF_ERROR(AddUpserts(
+      "advertiser", catalog->mutable_advertisers(),
+      [](E* e, v1::Advertiser x) { e->mutable_advertiser()->Swap(&x); },
+      request));
+  RETURN_IF_ERROR(AddUpserts(
+      "campaign", catalog->mutable_campaigns(),
+      [](E* e, v1::Campaign x) { e->mutable_campaign()->Swap(&x); }, request));
+  RETURN_IF_ERROR(AddUpserts(
+      "ad_group", catalog->mutable_ad_groups(),
+      [](E* e, v1::AdGroup x) { e->mutable_ad_group()->Swap(&x); }, request));
+  return AddUpserts(
+      "ad", catalog->mutable_ads(),
+      [](E* e, v1::Ad x) { e->mutable_ad()->Swap(&x); }, request);
 }
 
 absl::Status Apply(const CatalogArgs& args, const ClientOptions& options) {
   v1::Catalog catalog;
   RETURN_IF_ERROR(ReadMessage(args.file, &catalog));
-  const std::vector<v1::CatalogOperation> operations = Upserts(catalog);
-  const auto stub = v1::CatalogService::NewStub(Connect(options.admin));
-  v1::MutateResponse total;
-  int failed = 0;
-  for (size_t begin = 0; begin < operations.size();
-       begin += kOperationsPerCall) {
-    v1::MutateRequest request;
-    request.set_partial_failure(args.partial);
-    request.set_validate_only(args.validate_only);
-    const size_t end = std::min(operations.size(), begin + kOperationsPerCall);
-    for (size_t i = begin; i < end; ++i) {
-      *request.add_operations() = operations[i];
-    }
-    grpc::ClientContext context;
-    SetDeadline(options, &context);
-    v1::MutateResponse response;
-    RETURN_IF_ERROR(
-        FromGrpc(stub->Mutate(&context, request, &response), options.admin));
-    for (const v1::OperationResult& result : response.results()) {
-      if (result.error().empty()) continue;
-      ++failed;
-      *total.add_results() = result;
-      absl::FPrintF(stderr, "%s %s: %s\n", TypeName(result.key().type()),
-                    result.key().id(), result.error());
-    }
-    total.set_applied(total.applied() + response.applied());
-    total.set_catalog_version(response.catalog_version());
-    if (failed > 0 && !args.partial) break;
+  v1::MutateRequest request;
+  request.set_partial_failure(args.partial);
+  request.set_validate_only(args.validate_only);
+  RETURN_IF_ERROR(Annotate(AddAllUpserts(&catalog, &request), args.file));
+  if (request.ByteSizeLong() > kMaxCallBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        args.file, ": ", request.ByteSizeLong(), " bytes in one call; at most ",
+        kMaxCallBytes, " are possible: split the file, parents first"));
   }
+  grpc::ClientContext context;
+  ClientOptions patient = options;
+  patient.timeout_ms += request.operations_size();
+  SetDeadline(patient, &context);
+  v1::MutateResponse response;
+  RETURN_IF_ERROR(FromGrpc(v1::CatalogService::NewStub(Connect(options.admin))
+                               ->Mutate(&context, request, &response),
+                           options.admin));
+  v1::MutateResponse shown;
+  shown.set_applied(response.applied());
+  shown.set_catalog_version(response.catalog_version());
+  for (v1::OperationResult& result : *response.mutable_results()) {
+    if (result.error().empty()) continue;
+    absl::FPrintF(stderr, "%s %s: %s\n", TypeName(result.key().type()),
+                  result.key().id(), result.error());
+    *shown.add_results() = std::move(result);
+  }
+  const int failed = shown.results_size();
   if (options.json) {
-    absl::PrintF("%s", ToJson(total));
+    absl::PrintF("%s", ToJson(shown));
   } else {
     absl::PrintF("%d operations, %d applied, %d failed; catalog version %d\n",
-                 operations.size(), total.applied(), failed,
-                 total.catalog_version());
+                 request.operations_size(), shown.applied(), failed,
+                 shown.catalog_version());
   }
   return failed == 0 ? absl::OkStatus()
                      : absl::InvalidArgumentError(
@@ -146,6 +159,7 @@ absl::Status List(const CatalogArgs& args, const ClientOptions& options) {
   request.set_type(type);
   request.set_id(args.id);
   Table table({"type", "id", "parent", "status", "bid", "name"});
+  v1::ListCatalogResponse all;
   bool any = false;
   do {
     grpc::ClientContext context;
@@ -153,10 +167,10 @@ absl::Status List(const CatalogArgs& args, const ClientOptions& options) {
     v1::ListCatalogResponse response;
     RETURN_IF_ERROR(
         FromGrpc(stub->List(&context, request, &response), options.server));
-    for (const v1::CatalogEntity& entity : response.entities()) {
+    for (v1::CatalogEntity& entity : *response.mutable_entities()) {
       any = true;
       if (options.json) {
-        absl::PrintF("%s", ToJson(entity));
+        *all.add_entities() = std::move(entity);
       } else if (!args.id.empty()) {
         absl::PrintF("%s", PrintTextProto(entity));
       } else {
@@ -169,7 +183,12 @@ absl::Status List(const CatalogArgs& args, const ClientOptions& options) {
     return absl::NotFoundError(
         absl::StrCat("no ", args.type, " \"", args.id, "\""));
   }
-  if (!options.json && args.id.empty()) absl::PrintF("%s", table.Print());
+  if (options.json) {
+    // One entity, or one document with all of them.
+    absl::PrintF("%s", args.id.empty() ? ToJson(all) : ToJson(all.entities(0)));
+  } else if (args.id.empty()) {
+    absl::PrintF("%s", table.Print());
+  }
   return absl::OkStatus();
 }
 
@@ -212,6 +231,10 @@ absl::Status Remove(const CatalogArgs& args, const ClientOptions& options) {
                            options.admin));
   if (response.results_size() == 1 && !response.results(0).error().empty()) {
     return absl::InvalidArgumentError(response.results(0).error());
+  }
+  if (options.json) {
+    absl::PrintF("%s", ToJson(response));
+    return absl::OkStatus();
   }
   absl::PrintF("removed; catalog version %d\n", response.catalog_version());
   return absl::OkStatus();

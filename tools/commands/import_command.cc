@@ -1,11 +1,13 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "base/status_macros.h"
 #include "base/textproto.h"
 #include "storage/event_log.h"
@@ -24,14 +26,18 @@ struct ImportArgs {
 
 // A line that is rewritten on a terminal, a plain line now and then elsewhere.
 void ShowProgress(const ImportCounts& counts, const std::string& path,
-                  absl::Time start) {
+                  double share, absl::Time start) {
   const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
   const bool terminal = isatty(STDERR_FILENO);
   if (!terminal && counts.rows % 1000000 != 0) return;
-  absl::FPrintF(stderr, "%s%s: %d rows, %d bad, %.0f rows/s%s",
-                terminal ? "\r\033[K" : "", path, counts.rows, counts.rows_bad,
-                static_cast<double>(counts.rows) / seconds,
-                terminal ? "" : "\n");
+  absl::FPrintF(
+      stderr, "%s%s: %d rows, %d bad, %.0f rows/s, %.0f %%, %s left%s",
+      terminal ? "\r\033[K" : "", path, counts.rows, counts.rows_bad,
+      static_cast<double>(counts.rows) / seconds, 100 * share,
+      share > 0 ? absl::FormatDuration(
+                      absl::Seconds(std::ceil(seconds * (1 - share) / share)))
+                : "?",
+      terminal ? "" : "\n");
 }
 
 struct Line {
@@ -72,9 +78,13 @@ void Print(const ImportCounts& c, const EventLogStats& before,
 }
 
 absl::Status Run(const ImportArgs& args, bool json) {
-  ASSIGN_OR_RETURN(const v1::ImportMapping mapping,
-                   ReadTextProto<v1::ImportMapping>(args.mapping));
-  RETURN_IF_ERROR(Annotate(ValidateMapping(mapping), args.mapping));
+  const auto mapping = ReadTextProto<v1::ImportMapping>(args.mapping);
+  if (!mapping.ok()) {
+    return absl::InvalidArgumentError(std::string(mapping.status().message()));
+  }
+  RETURN_IF_ERROR(Annotate(ValidateMapping(*mapping), args.mapping));
+  // Before a log is created.
+  RETURN_IF_ERROR(CheckInput(*mapping, args.input));
   v1::StorageConfig storage;
   storage.set_data_dir(args.data_dir);
   storage.set_durability(v1::StorageConfig::ASYNC);
@@ -86,12 +96,13 @@ absl::Status Run(const ImportArgs& args, bool json) {
   observer.bad_row = [](const std::string& row) {
     absl::FPrintF(stderr, "bad row: %s\n", row);
   };
-  observer.progress = [&](const ImportCounts& counts, const std::string& path) {
-    ShowProgress(counts, path, start);
+  observer.progress = [&](const ImportCounts& counts, const std::string& path,
+                          double share) {
+    ShowProgress(counts, path, share, start);
   };
   ImportCounts counts;
   const absl::Status status =
-      Import(mapping, args.input, observer, log.get(), &counts);
+      Import(*mapping, args.input, observer, log.get(), &counts);
   if (isatty(STDERR_FILENO)) absl::FPrintF(stderr, "\r\033[K");
   Print(counts, before, log->Stats(),
         absl::ToDoubleSeconds(absl::Now() - start), json);
