@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <ctime>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -102,30 +103,45 @@ Ads MakeAds(uint32_t least, size_t n, TargetingWorkload* workload) {
 }
 
 struct Built {
-  std::vector<uint32_t> ad_of;  // [documents]: best bid first, then by number
+  HugeVector<uint32_t> ad_of;  // [documents]: best bid first, then by number
   ConjunctionIndex index;
 };
 
-Built Build(const Ads& ads, const PredicateSet& predicates) {
-  constexpr uint64_t kMaxBid = 1 << 30;
-  HugeVector<uint64_t> order(ads.size());
-  for (size_t i = 0; i < order.size(); ++i) {
-    order[i] = (kMaxBid - static_cast<uint64_t>(ads.bids[i])) << 32 | i;
+// Numbers of ads, best bid first, then by number: a radix sort.
+HugeVector<uint32_t> ByBid(const Ads& ads) {
+  constexpr int kDigit = 12;
+  const auto best = static_cast<uint64_t>(
+      *std::max_element(ads.bids.begin(), ads.bids.end()));
+  HugeVector<uint64_t> keys(ads.size()), sorted(ads.size());
+  for (size_t i = 0; i < keys.size(); ++i) {
+    keys[i] = (best - static_cast<uint64_t>(ads.bids[i])) << 32 | i;
   }
-  std::sort(order.begin(), order.end());
+  for (int shift = 32; best >> (shift - 32) != 0; shift += kDigit) {
+    const auto digit = [&](uint64_t key) {
+      return (key >> shift) & ((1u << kDigit) - 1);
+    };
+    std::vector<uint32_t> next((1u << kDigit) + 1, 0);
+    for (const uint64_t key : keys) ++next[digit(key) + 1];
+    std::partial_sum(next.begin(), next.end(), next.begin());
+    for (const uint64_t key : keys) sorted[next[digit(key)]++] = key;
+    keys.swap(sorted);
+  }
+  return {keys.begin(), keys.end()};
+}
+
+Built Build(const Ads& ads, const PredicateSet& predicates) {
+  const HugeVector<uint32_t> order = ByBid(ads);
   Built built;
   built.ad_of.reserve(order.size());
   ConjunctionIndex::Builder builder(&predicates);
   builder.Reserve(ads.size(), ads.literals.size());
   for (size_t i = 0; i < order.size(); ++i) {
-    const auto ad = static_cast<uint32_t>(order[i]);
+    const uint32_t ad = order[i];
     // The ads lie in another order than they are taken in.
     constexpr size_t kAhead = 16;
     if (i + 2 * kAhead < order.size()) {
-      __builtin_prefetch(
-          &ads.begin[static_cast<uint32_t>(order[i + 2 * kAhead])]);
-      __builtin_prefetch(
-          ads.of(static_cast<uint32_t>(order[i + kAhead])).data());
+      __builtin_prefetch(&ads.begin[order[i + 2 * kAhead]]);
+      __builtin_prefetch(ads.of(order[i + kAhead]).data());
     }
     built.ad_of.push_back(ad);
     builder.AddDocument({builder.AddConjunction(ads.of(ad))});
