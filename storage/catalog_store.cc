@@ -341,22 +341,24 @@ absl::Status CatalogStoreImpl::Recover() {
   if (database_ != nullptr && db()->Resume().ok()) return absl::OkStatus();
   // RocksDB does not resume after a failed write of its write-ahead log.
   RETURN_IF_ERROR(rocks::CheckFreeSpace(path_));
-  std::weak_ptr<const rocks::Database> old = database_;
   {
     absl::MutexLock lock(&database_mu_);
     database_.reset();
   }
-  for (int i = 0; i < 100 && !old.expired(); ++i) {  // readers that pin it
+  // The last reader that pins the old one closes it and gives up its lock.
+  absl::StatusOr<std::unique_ptr<rocks::Database>> opened =
+      OpenCatalog(data_dir_);
+  for (int i = 0; i < 200 && absl::IsFailedPrecondition(opened.status()); ++i) {
     absl::SleepFor(absl::Milliseconds(10));
+    opened = OpenCatalog(data_dir_);
   }
-  ASSIGN_OR_RETURN(std::unique_ptr<rocks::Database> opened,
-                   OpenCatalog(data_dir_));
+  if (!opened.ok()) return absl::UnavailableError(opened.status().message());
   // A write that failed may have reached the disk nevertheless.
-  ASSIGN_OR_RETURN(version_, ReadVersion(*opened));
+  ASSIGN_OR_RETURN(version_, ReadVersion(**opened));
   LOG(WARNING) << "catalogue " << path_ << " was opened anew, version "
                << version_;
   absl::MutexLock lock(&database_mu_);
-  database_ = std::move(opened);
+  database_ = *std::move(opened);
   return absl::OkStatus();
 }
 
