@@ -85,6 +85,8 @@ int main(int argc, char** argv) {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  // A file that would grow past RLIMIT_FSIZE is a failed write, not the end.
+  signal(SIGXFSZ, SIG_IGN);
 
   auto server = adrank::Server::Start(*config, adrank::Clock::Real());
   if (!server.ok()) {

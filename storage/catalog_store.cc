@@ -16,7 +16,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "base/files.h"
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "rocksdb/cache.h"
 #include "rocksdb/utilities/write_batch_with_index.h"
@@ -28,6 +30,8 @@ namespace {
 constexpr char kVersionKey[] = "version";
 constexpr size_t kBlockCacheBytes = 64 << 20;
 constexpr size_t kMaxIdBytes = 128;
+// Of CatalogSpec's families.
+constexpr size_t kEntities = 1, kHistory = 2, kChildren = 3;
 
 absl::string_view Noun(v1::EntityType type) {
   switch (type) {
@@ -111,11 +115,35 @@ rocks::Spec CatalogSpec(const std::string& data_dir) {
   return spec;
 }
 
+absl::StatusOr<std::unique_ptr<rocks::Database>> OpenCatalog(
+    const std::string& data_dir) {
+  return rocks::Open(CatalogSpec(data_dir), rocks::DatabaseOptions(nullptr));
+}
+
+// 0 of a new catalogue.
+absl::StatusOr<int64_t> ReadVersion(const rocks::Database& database) {
+  std::string bytes;
+  const rocksdb::Status s =
+      database.db->Get(rocksdb::ReadOptions(), kVersionKey, &bytes);
+  if (s.IsNotFound()) return 0;
+  if (s.ok() && bytes.size() == 8) {
+    return static_cast<int64_t>(absl::big_endian::Load64(bytes.data()));
+  }
+  return absl::DataLossError(
+      absl::StrCat("catalogue ", database.path,
+                   ": its version cannot be read: ", s.ToString()));
+}
+
 class CatalogStoreImpl final : public CatalogStore {
  public:
-  CatalogStoreImpl(std::unique_ptr<rocks::Database> database,
+  CatalogStoreImpl(const std::string& data_dir,
+                   std::unique_ptr<rocks::Database> database,
                    const Clock* clock, int64_t version)
-      : clock_(clock), database_(std::move(database)), version_(version) {}
+      : data_dir_(data_dir),
+        path_(database->path),
+        clock_(clock),
+        database_(std::move(database)),
+        version_(version) {}
 
   absl::StatusOr<ApplyResult> Apply(
       absl::Span<const v1::CatalogOperation> operations,
@@ -141,18 +169,25 @@ class CatalogStoreImpl final : public CatalogStore {
     uint32_t index = 0;  // of the operation
   };
 
+  // Makes the store writable again after a failed write: told to go on, or
+  // opened anew. Unavailable, with the store as it was, while the disk is full.
+  absl::Status Recover() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // For readers, who do not hold mu_; keeps the database open.
+  absl::StatusOr<std::shared_ptr<const rocks::Database>> Pin() const;
+
+  // For who holds mu_, after Recover.
   rocksdb::DB* db() const { return database_->db.get(); }
   rocksdb::ColumnFamilyHandle* entities() const {
-    return database_->families[1];
+    return database_->families[kEntities];
   }
   rocksdb::ColumnFamilyHandle* history() const {
-    return database_->families[2];
+    return database_->families[kHistory];
   }
   rocksdb::ColumnFamilyHandle* children() const {
-    return database_->families[3];
+    return database_->families[kChildren];
   }
   absl::Status ToStatus(const rocksdb::Status& s) const {
-    return rocks::ToStatus(s, absl::StrCat("catalogue ", database_->path));
+    return rocks::ToStatus(s, absl::StrCat("catalogue ", path_));
   }
 
   // One operation: *error says why it cannot be applied; the status is not OK
@@ -176,9 +211,12 @@ class CatalogStoreImpl final : public CatalogStore {
   }
   absl::Status Parse(rocksdb::Iterator* it, v1::CatalogEntity* entity) const;
 
+  const std::string data_dir_, path_;
   const Clock* const clock_;
-  const std::unique_ptr<rocks::Database> database_;
-  absl::Mutex mu_;  // one writer at a time
+  absl::Mutex mu_;  // one writer at a time; before database_mu_
+  mutable absl::Mutex database_mu_;
+  // Changed with both held. Null when it could not be opened anew.
+  std::shared_ptr<const rocks::Database> database_;
   int64_t version_ ABSL_GUARDED_BY(mu_);
 };
 
@@ -191,8 +229,8 @@ absl::StatusOr<v1::CatalogEntity> CatalogStoreImpl::Find(
   if (s.IsNotFound()) return entity;
   RETURN_IF_ERROR(ToStatus(s));
   if (!entity.ParseFromString(value)) {
-    return absl::DataLossError(absl::StrCat("catalogue ", database_->path, ": ",
-                                            Name(key), " is damaged"));
+    return absl::DataLossError(
+        absl::StrCat("catalogue ", path_, ": ", Name(key), " is damaged"));
   }
   return entity;
 }
@@ -299,10 +337,44 @@ absl::Status CatalogStoreImpl::ApplyOne(const v1::CatalogOperation& operation,
       line.SerializeAsString()));
 }
 
+absl::Status CatalogStoreImpl::Recover() {
+  if (database_ != nullptr && db()->Resume().ok()) return absl::OkStatus();
+  // RocksDB does not resume after a failed write of its write-ahead log.
+  RETURN_IF_ERROR(rocks::CheckFreeSpace(path_));
+  {
+    absl::MutexLock lock(&database_mu_);
+    database_.reset();
+  }
+  // The last reader that pins the old one closes it and gives up its lock.
+  absl::StatusOr<std::unique_ptr<rocks::Database>> opened =
+      OpenCatalog(data_dir_);
+  for (int i = 0; i < 200 && absl::IsFailedPrecondition(opened.status()); ++i) {
+    absl::SleepFor(absl::Milliseconds(10));
+    opened = OpenCatalog(data_dir_);
+  }
+  if (!opened.ok()) return absl::UnavailableError(opened.status().message());
+  // A write that failed may have reached the disk nevertheless.
+  ASSIGN_OR_RETURN(version_, ReadVersion(**opened));
+  LOG(WARNING) << "catalogue " << path_ << " was opened anew, version "
+               << version_;
+  absl::MutexLock lock(&database_mu_);
+  database_ = *std::move(opened);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const rocks::Database>> CatalogStoreImpl::Pin()
+    const {
+  absl::MutexLock lock(&database_mu_);
+  if (database_ != nullptr) return database_;
+  return absl::UnavailableError(absl::StrCat(
+      "catalogue ", path_, " failed; the next change opens it anew"));
+}
+
 absl::StatusOr<ApplyResult> CatalogStoreImpl::Apply(
     absl::Span<const v1::CatalogOperation> operations,
     const ApplyOptions& options) {
   absl::MutexLock lock(&mu_);
+  RETURN_IF_ERROR(Recover());
   ApplyResult result;
   result.version = version_;
   Change change;
@@ -327,8 +399,6 @@ absl::StatusOr<ApplyResult> CatalogStoreImpl::Apply(
       change.batch.Put(kVersionKey, rocksdb::Slice(version, sizeof(version)))));
   rocksdb::WriteOptions synced;
   synced.sync = true;
-  // After a failed write RocksDB refuses others until it is told to go on.
-  RETURN_IF_ERROR(ToStatus(db()->Resume()));
   RETURN_IF_ERROR(ToStatus(db()->Write(synced, change.batch.GetWriteBatch())));
   version_ = change.version;
   result.version = version_;
@@ -343,23 +413,25 @@ absl::Status CatalogStoreImpl::Parse(rocksdb::Iterator* it,
     return absl::OkStatus();
   }
   return absl::DataLossError(
-      absl::StrCat("catalogue ", database_->path, ": the entity with key ",
+      absl::StrCat("catalogue ", path_, ": the entity with key ",
                    it->key().ToString(/*hex=*/true), " is damaged"));
 }
 
 absl::StatusOr<std::pair<v1::Catalog, int64_t>> CatalogStoreImpl::Load() {
   rocksdb::ReadOptions options = rocks::ScanOptions();
   std::pair<v1::Catalog, int64_t> result;
+  std::shared_ptr<const rocks::Database> pin;
   {
     absl::MutexLock lock(&mu_);
-    options.snapshot = db()->GetSnapshot();
+    ASSIGN_OR_RETURN(pin, Pin());
+    options.snapshot = pin->db->GetSnapshot();
     result.second = version_;
   }
   // Deleted before the snapshot is released below.
   absl::Status status;
   {
     std::unique_ptr<rocksdb::Iterator> it(
-        db()->NewIterator(options, entities()));
+        pin->db->NewIterator(options, pin->families[kEntities]));
     v1::CatalogEntity entity;
     for (it->SeekToFirst(); it->Valid() && status.ok(); it->Next()) {
       status = Parse(it.get(), &entity);
@@ -376,15 +448,16 @@ absl::StatusOr<std::pair<v1::Catalog, int64_t>> CatalogStoreImpl::Load() {
     }
     status.Update(ToStatus(it->status()));
   }
-  db()->ReleaseSnapshot(options.snapshot);
+  pin->db->ReleaseSnapshot(options.snapshot);
   RETURN_IF_ERROR(status);
   return result;
 }
 
 absl::StatusOr<std::vector<v1::CatalogEntity>> CatalogStoreImpl::List(
     v1::EntityType type, const v1::EntityKey& after, uint32_t limit) {
+  ASSIGN_OR_RETURN(const auto pin, Pin());
   std::unique_ptr<rocksdb::Iterator> it(
-      db()->NewIterator(rocksdb::ReadOptions(), entities()));
+      pin->db->NewIterator(rocksdb::ReadOptions(), pin->families[kEntities]));
   const std::string last = EntityBytes(after);
   const std::string first = type == v1::ENTITY_TYPE_UNSPECIFIED
                                 ? std::string()
@@ -402,17 +475,19 @@ absl::StatusOr<std::vector<v1::CatalogEntity>> CatalogStoreImpl::List(
 
 absl::StatusOr<v1::CatalogEntity> CatalogStoreImpl::Get(
     const v1::EntityKey& key) {
+  ASSIGN_OR_RETURN(const auto pin, Pin());
   std::string value;
   const rocksdb::Status s =
-      db()->Get(rocksdb::ReadOptions(), entities(), EntityBytes(key), &value);
+      pin->db->Get(rocksdb::ReadOptions(), pin->families[kEntities],
+                   EntityBytes(key), &value);
   if (s.IsNotFound()) {
     return absl::NotFoundError(absl::StrCat(Name(key), " does not exist"));
   }
   RETURN_IF_ERROR(ToStatus(s));
   v1::CatalogEntity entity;
   if (!entity.ParseFromString(value)) {
-    return absl::DataLossError(absl::StrCat("catalogue ", database_->path, ": ",
-                                            Name(key), " is damaged"));
+    return absl::DataLossError(
+        absl::StrCat("catalogue ", path_, ": ", Name(key), " is damaged"));
   }
   return entity;
 }
@@ -422,16 +497,16 @@ absl::StatusOr<std::vector<v1::CatalogChange>> CatalogStoreImpl::History(
   std::vector<v1::CatalogChange> changes;
   if (key.id().size() > kMaxIdBytes) return changes;
   const std::string prefix = OwnerBytes(key);
+  ASSIGN_OR_RETURN(const auto pin, Pin());
   std::unique_ptr<rocksdb::Iterator> it(
-      db()->NewIterator(rocksdb::ReadOptions(), history()));
+      pin->db->NewIterator(rocksdb::ReadOptions(), pin->families[kHistory]));
   for (it->Seek(prefix);
        it->Valid() && it->key().starts_with(prefix) && changes.size() < limit;
        it->Next()) {
     if (!changes.emplace_back().ParseFromArray(
             it->value().data(), static_cast<int>(it->value().size()))) {
-      return absl::DataLossError(absl::StrCat("catalogue ", database_->path,
-                                              ": the history of ", Name(key),
-                                              " is damaged"));
+      return absl::DataLossError(absl::StrCat(
+          "catalogue ", path_, ": the history of ", Name(key), " is damaged"));
     }
   }
   RETURN_IF_ERROR(ToStatus(it->status()));
@@ -463,22 +538,11 @@ v1::EntityKey KeyOf(const v1::CatalogOperation& operation) {
 
 absl::StatusOr<std::unique_ptr<CatalogStore>> CatalogStore::Open(
     const std::string& data_dir, const Clock* clock) {
-  const rocks::Spec spec = CatalogSpec(data_dir);
   ASSIGN_OR_RETURN(std::unique_ptr<rocks::Database> database,
-                   rocks::Open(spec, rocks::DatabaseOptions(nullptr)));
-  std::string bytes;
-  const rocksdb::Status s =
-      database->db->Get(rocksdb::ReadOptions(), kVersionKey, &bytes);
-  int64_t version = 0;
-  if (s.ok() && bytes.size() == 8) {
-    version = static_cast<int64_t>(absl::big_endian::Load64(bytes.data()));
-  } else if (!s.IsNotFound()) {
-    return absl::DataLossError(
-        absl::StrCat("catalogue ", spec.path,
-                     ": its version cannot be read: ", s.ToString()));
-  }
-  return std::make_unique<CatalogStoreImpl>(std::move(database), clock,
-                                            version);
+                   OpenCatalog(data_dir));
+  ASSIGN_OR_RETURN(const int64_t version, ReadVersion(*database));
+  return std::make_unique<CatalogStoreImpl>(data_dir, std::move(database),
+                                            clock, version);
 }
 
 }  // namespace adrank

@@ -373,6 +373,11 @@ absl::Status EventLogImpl::Recover() {
 }
 
 absl::Status EventLogImpl::Reopen() {
+  if (absl::Status space = rocks::CheckFreeSpace(config_.data_dir());
+      !space.ok()) {
+    failure_ = std::move(space);
+    return failure_;
+  }
   {
     absl::MutexLock lock(&log_mu_);
     if (log_ != nullptr) last_counters_ = log_->counters();

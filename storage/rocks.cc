@@ -1,6 +1,8 @@
 #include "storage/rocks.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -18,6 +20,7 @@ namespace adrank::rocks {
 namespace {
 
 constexpr char kFormatKey[] = "format";
+constexpr uintmax_t kMinFreeBytes = 8 << 20;
 
 // Files that RocksDB leaves when it dies before a new database is complete.
 bool IsUnfinishedFile(absl::string_view name) {
@@ -134,6 +137,21 @@ absl::Status WriteFormat(const Spec& spec, rocksdb::DB* db) {
 
 }  // namespace
 
+absl::Status CheckFreeSpace(const std::string& path) {
+  std::error_code error;
+  std::filesystem::path at = path;
+  std::filesystem::space_info space = std::filesystem::space(at, error);
+  while (error && at.has_parent_path() && at != at.parent_path()) {
+    at = at.parent_path();
+    space = std::filesystem::space(at, error);
+  }
+  // Whatever is wrong with the path is told by who opens it.
+  if (error || space.available >= kMinFreeBytes) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat("the disk of ", path, " is full: ", space.available,
+                   " bytes are free, at least ", kMinFreeBytes, " are needed"));
+}
+
 absl::Status ToStatus(const rocksdb::Status& status, absl::string_view what) {
   if (status.ok()) return absl::OkStatus();
   const std::string message = absl::StrCat(what, ": ", status.ToString());
@@ -227,6 +245,7 @@ absl::StatusOr<std::unique_ptr<Database>> Open(
     const Spec& spec, const rocksdb::DBOptions& options) {
   bool fresh = false;
   RETURN_IF_ERROR(CheckDirectory(spec, options.env, &fresh));
+  RETURN_IF_ERROR(CheckFreeSpace(spec.path));
   if (fresh) {
     RETURN_IF_ERROR(files::MakeDirectories(spec.path));
   } else {

@@ -22,6 +22,11 @@ inline rocksdb::Slice Slice(absl::string_view s) {
   return {s.data(), s.size()};
 }
 
+// Unavailable when the disk of `path` (which need not exist) has less than 8
+// MiB free: a database that is opened writes some files, and RocksDB may abort
+// the process when the disk fills up at that moment.
+absl::Status CheckFreeSpace(const std::string& path);
+
 // `what` says what was being done and to which path. Corruption is DataLoss, a
 // missing thing NotFound, everything else Unavailable.
 absl::Status ToStatus(const rocksdb::Status& status, absl::string_view what);

@@ -2,9 +2,10 @@
 """What people and programs that operate a server rely on: a catalogue file of
 any size is applied whole or not at all, JSON is one document, probes are
 answered beside idle connections, a model directory that was wiped and trained
-anew is served, text that is not UTF-8 is named."""
+anew is served, text that is not UTF-8 is named, a disk that failed is forgiven."""
 import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -148,6 +149,45 @@ def check_bad_text(server):
                          'grpc_method="Rank"') == 2
 
 
+def check_failing_disk(directory):
+    """A catalogue whose disk refused a write takes changes again without a
+    restart; ads are ranked all the time; nothing acknowledged is lost."""
+    catalog = live.stub("catalog_service_pb2")
+    rpc = live.stub("catalog_service_pb2_grpc")
+    ranking = live.stub("ranking_service_pb2")
+    with live.LiveServer(directory) as server:
+        limits = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE,
+                         (1 << 20, limits[1]))
+        stub = rpc.CatalogServiceStub(server.admin_channel)
+        rank = live.stub("ranking_service_pb2_grpc").RankingServiceStub(server.channel)
+
+        def change(i):
+            request = catalog.MutateRequest()
+            for k in range(100):
+                advertiser = request.operations.add().upsert.advertiser
+                advertiser.id, advertiser.name = f"v{i}_{k}", "x" * 900
+            try:
+                return stub.Mutate(request, timeout=20).catalog_version
+            except grpc.RpcError as error:
+                assert error.code() == grpc.StatusCode.UNAVAILABLE, error
+                return None
+        versions = [change(i) for i in range(30)]
+        assert None in versions, "the disk never failed"
+        rank.Rank(ranking.RankRequest(), timeout=5)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, limits)
+        after = change(100)
+        assert after is not None, "no change was taken after the disk was well"
+        rank.Rank(ranking.RankRequest(), timeout=5)
+        server.stop()
+        server.start()
+        listed = json.loads(ctl(server, "catalog", "list", "--json")[0])["entities"]
+        there = {e["advertiser"]["id"].split("_")[0] for e in listed}
+        told = {f"v{i}" for i, v in enumerate(versions) if v is not None} | {"v100"}
+        assert told <= there, told - there
+        assert len(listed) == 100 * len(there), "a change was applied in part"
+
+
 TRAINER = """
 data_dir: "{d}/market" model_dir: "{d}/models" seed: {seed}
 feature_spec {{ fields {{ name: "ad" source: "ad.id" }} }}
@@ -206,6 +246,9 @@ def main():
             check_pages_fit_any_client(server)
             check_probes(server)
             check_bad_text(server)
+        failing = scratch.path / "failing"
+        failing.mkdir()
+        check_failing_disk(failing)
         check_models_wiped(scratch.path)
     print("operator_test: passed")
 
