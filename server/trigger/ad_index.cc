@@ -1,4 +1,4 @@
-// Hot path (Retrieve): no allocation after warm-up, no locks, no logging.
+// What AdIndex tells about single ads. Retrieve is in ad_index_retrieve.cc.
 #include "server/trigger/ad_index.h"
 
 #include <algorithm>
@@ -11,28 +11,6 @@ namespace {
 
 constexpr absl::string_view kVetoNames[kVetoes] = {
     "status", "schedule", "blocked", "negative_keyword"};
-
-void Filter(Veto veto, uint32_t ads, Retrieval* out) {
-  out->filtered += ads;
-  out->filtered_by[static_cast<size_t>(veto)] += ads;
-}
-
-// Best bid first; then the order of ids, which is that of the numbers.
-bool Better(const AdMatch& a, const AdMatch& b) {
-  return a.bid_micros != b.bid_micros ? a.bid_micros > b.bid_micros
-                                      : a.ad < b.ad;
-}
-
-void KeepBest(size_t limit, Retrieval* out) {
-  std::vector<AdMatch>& matches = out->matches;
-  if (matches.size() > limit) {
-    out->truncated = true;
-    std::nth_element(matches.begin(), matches.begin() + limit, matches.end(),
-                     Better);
-    matches.resize(limit);
-  }
-  std::sort(matches.begin(), matches.end(), Better);
-}
 
 bool Blocks(const RetrieveRequest& request, absl::string_view advertiser) {
   return request.blocked_advertisers != nullptr &&
@@ -72,61 +50,18 @@ std::optional<uint32_t> AdIndex::FindAdvertiser(absl::string_view id) const {
   return it->second;
 }
 
-void AdIndex::Retrieve(const RetrieveRequest& request, size_t limit,
-                       RetrieveScratch* scratch, Retrieval* out) const {
-  out->matches.clear();
-  out->matched = out->filtered = 0;
-  std::fill(std::begin(out->filtered_by), std::end(out->filtered_by), 0);
-  out->truncated = false;
-  out->reason = v1::NO_AD_REASON_UNSPECIFIED;
-  if (stats_.servable_ads == 0) {
-    out->reason = v1::NO_AD_REASON_EMPTY_CATALOG;
-    return;
-  }
-  targeting_.Resolve(*request.context, &scratch->context);
-  keywords_.Resolve(request.context->query(), &scratch->query);
-  ResolveBlocked(request, &scratch->blocked);
-  for (const GroupEntry& group : groups_) {
-    AdMatch match;
-    if (!MatchGroup(group, scratch, &match)) continue;
-    AddGroup(group, match, request.context->time_ms(), *scratch, out);
-  }
-  if (out->matches.empty()) {
-    out->reason = out->matched == 0 ? v1::NO_AD_REASON_NO_MATCH
-                                    : v1::NO_AD_REASON_ALL_FILTERED;
-  }
-  KeepBest(limit, out);
+bool AdIndex::MatchTargeting(const GroupEntry& group,
+                             ResolvedContext* context) const {
+  return targeting_.Matches(campaigns_[group.campaign].targeting, context) &&
+         targeting_.Matches(group.targeting, context);
 }
 
-void AdIndex::ResolveBlocked(const RetrieveRequest& request,
-                             std::vector<uint8_t>* blocked) const {
-  blocked->assign(advertisers_.size(), 0);
-  if (request.blocked_advertisers == nullptr) return;
-  for (const std::string& id : *request.blocked_advertisers) {
-    const auto it = advertiser_by_id_.find(id);
-    if (it != advertiser_by_id_.end()) (*blocked)[it->second] = 1;
-  }
-}
-
-// Cheapest test first; targeting is remembered for the request.
-bool AdIndex::MatchGroup(const GroupEntry& group, RetrieveScratch* scratch,
-                         AdMatch* match) const {
-  const bool has_keywords = group.positives_begin != group.positives_end;
-  if (has_keywords && scratch->query.signature == 0) return false;
-  const CampaignEntry& campaign = campaigns_[group.campaign];
-  if (!targeting_.Matches(campaign.targeting, &scratch->context) ||
-      !targeting_.Matches(group.targeting, &scratch->context)) {
-    return false;
-  }
-  match->bid_micros = group.bid_micros;
-  if (!has_keywords) return true;
+bool AdIndex::AnyKeywordMatches(const GroupEntry& group,
+                                const ResolvedQuery& query) const {
+  if (group.positives_begin == group.positives_end) return true;
   for (uint32_t i = group.positives_begin; i < group.positives_end; ++i) {
     const PositiveKeyword& k = positives_[i];
-    if (!keywords_.Matches(k.tokens, k.type, scratch->query)) continue;
-    match->match_type = k.type;
-    match->keyword = k.text;
-    match->bid_micros = k.bid_micros;
-    return true;
+    if (keywords_.Matches(k.tokens, k.type, query)) return true;
   }
   return false;
 }
@@ -150,40 +85,6 @@ const AdIndex::NegativeKeyword* AdIndex::FindNegative(
   }
   *of_campaign = false;
   return find(group.negatives_begin, group.negatives_end);
-}
-
-std::optional<Veto> AdIndex::VetoGroup(const GroupEntry& group, int64_t time_ms,
-                                       const RetrieveScratch& scratch) const {
-  const CampaignEntry& campaign = campaigns_[group.campaign];
-  if (!group.enabled || !campaign.enabled) return Veto::kStatus;
-  if (time_ms < campaign.start_ms ||
-      (campaign.end_ms != 0 && time_ms >= campaign.end_ms)) {
-    return Veto::kSchedule;
-  }
-  if (scratch.blocked[campaign.advertiser]) return Veto::kBlocked;
-  bool of_campaign;
-  if (scratch.query.signature != 0 &&
-      FindNegative(group, scratch.query, &of_campaign) != nullptr) {
-    return Veto::kNegativeKeyword;
-  }
-  return std::nullopt;
-}
-
-void AdIndex::AddGroup(const GroupEntry& group, const AdMatch& match,
-                       int64_t time_ms, const RetrieveScratch& scratch,
-                       Retrieval* out) const {
-  const uint32_t enabled = group.ads_end - group.ads_begin;
-  out->matched += enabled + group.paused_ads;
-  Filter(Veto::kStatus, group.paused_ads, out);
-  if (enabled == 0) return;
-  if (const auto veto = VetoGroup(group, time_ms, scratch)) {
-    Filter(*veto, enabled, out);
-    return;
-  }
-  for (uint32_t i = group.ads_begin; i < group.ads_end; ++i) {
-    out->matches.push_back(match);
-    out->matches.back().ad = group_ads_[i];
-  }
 }
 
 std::optional<Veto> AdIndex::VetoOfNamed(uint32_t ad,
@@ -256,8 +157,7 @@ std::string AdIndex::WhyNot(absl::string_view ad_id,
     return absl::StrCat("not matched: targeting ", why, " of ",
                         Named("ad_group", group.id));
   }
-  AdMatch match;
-  if (!MatchGroup(group, &scratch, &match)) {
+  if (!AnyKeywordMatches(group, scratch.query)) {
     const std::string& query = request.context->query();
     return absl::StrCat(
         "not matched: no keyword of ", Named("ad_group", group.id),

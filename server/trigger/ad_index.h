@@ -17,6 +17,8 @@
 #include "google/protobuf/repeated_field.h"
 #include "proto/catalog.pb.h"
 #include "proto/common.pb.h"
+#include "server/trigger/conjunction_index.h"
+#include "server/trigger/keyword_index.h"
 #include "server/trigger/keyword_set.h"
 #include "server/trigger/targeting.h"
 #include "storage/event_log.h"
@@ -66,11 +68,13 @@ struct Retrieval {
   // Best first: bid descending, then ad id ascending.
   std::vector<AdMatch> matches;
   // Ads whose targeting and keywords match; of them vetoed. An ad that several
-  // vetoes hit is counted once, under the first in the enum's order.
+  // vetoes hit is counted once, under the first in the enum's order. Exact
+  // unless truncated; else the search ended early, and they count what it had
+  // met by then: lower bounds, with matched - filtered > matches.size().
   uint32_t matched = 0;
   uint32_t filtered = 0;
   uint32_t filtered_by[kVetoes] = {};
-  // More matched than `limit`; matches has the best.
+  // More than `limit` ads matched without a veto; matches has the best. Exact.
   bool truncated = false;
   // Why matches is empty; UNSPECIFIED when it is not.
   v1::NoAdReason reason = v1::NO_AD_REASON_UNSPECIFIED;
@@ -80,7 +84,12 @@ struct Retrieval {
 struct RetrieveScratch {
   ResolvedContext context;
   ResolvedQuery query;
-  std::vector<uint8_t> blocked;  // [advertisers]
+  std::vector<uint32_t> blocked;  // advertisers, sorted
+  ConjunctionIndex::Walk walk;
+  KeywordIndex::Scratch keywords;
+  std::vector<uint32_t> positives;  // that match the query
+  std::vector<uint64_t> bitmap;     // all zero between uses
+  bool negatives = false;           // some negative keyword matches the query
 };
 
 struct AdIndexStats {
@@ -100,9 +109,13 @@ struct AdIndexStats {
 // several keywords that match, the reported one is the first by (EXACT, PHRASE,
 // BROAD), then the highest bid, then the catalogue's order.
 //
-// Now a scan over ad groups (targeting, keywords and vetoes are evaluated once
-// a group, targeting once per distinct expression); the interface is the one an
-// index would have. Immutable and thread-safe.
+// Ads of groups without positive keywords are documents of a ConjunctionIndex
+// in the order of matches, and the search ends with the first that is beyond
+// the limit; those that are paused come after all others, so they cost nothing
+// until everything else has been seen. A pair of targetings with more than
+// kMaxConjunctions is looked at by every request, and evaluated. Groups with
+// positive keywords are found by a KeywordIndex, all that match the query;
+// their targeting is evaluated then. Immutable and thread-safe.
 class AdIndex {
  public:
   // InvalidArgument, naming the entity, for a repeated id, an unknown parent,
@@ -162,6 +175,7 @@ class AdIndex {
     uint32_t text;    // keyword()
     v1::MatchType type;
     int64_t bid_micros;
+    uint32_t group;
   };
   struct NegativeKeyword {
     uint32_t tokens;
@@ -185,11 +199,27 @@ class AdIndex {
     std::string id;
     bool enabled = true;
   };
+  // An ad of a group without positive keywords, as far as most requests need
+  // to look at it. Better ones first; those that are paused last.
+  struct Document {
+    int64_t bid_micros;
+    uint32_t ad;
+    uint32_t group;
+    bool enabled;  // with its parents
+    bool plain;    // no schedule, no negative keywords
+    bool scanned;  // its conjunctions are too many: evaluate the targeting
+  };
   class Builder;
 
   AdIndex() = default;
-  bool MatchGroup(const GroupEntry& group, RetrieveScratch* scratch,
-                  AdMatch* match) const;
+  bool MatchTargeting(const GroupEntry& group, ResolvedContext* context) const;
+  void RetrieveByKeyword(int64_t time_ms, RetrieveScratch* scratch,
+                         Retrieval* out) const;
+  void RetrieveTargeted(int64_t time_ms, size_t limit, RetrieveScratch* scratch,
+                        Retrieval* out) const;
+  // False when `limit` is exceeded.
+  bool AddDocument(const Document& document, int64_t time_ms, size_t limit,
+                   RetrieveScratch* scratch, Retrieval* out) const;
   const NegativeKeyword* FindNegative(const GroupEntry& group,
                                       const ResolvedQuery& query,
                                       bool* of_campaign) const;
@@ -198,7 +228,9 @@ class AdIndex {
   void AddGroup(const GroupEntry& group, const AdMatch& match, int64_t time_ms,
                 const RetrieveScratch& scratch, Retrieval* out) const;
   void ResolveBlocked(const RetrieveRequest& request,
-                      std::vector<uint8_t>* blocked) const;
+                      std::vector<uint32_t>* blocked) const;
+  bool AnyKeywordMatches(const GroupEntry& group,
+                         const ResolvedQuery& query) const;
   std::string WhyStatus(const IndexedAd& ad) const;
 
   int64_t version_ = 0;
@@ -214,6 +246,10 @@ class AdIndex {
   std::vector<std::string> keyword_texts_;
   TargetingSet targeting_;
   KeywordSet keywords_;
+  std::vector<Document> documents_;
+  ConjunctionIndex targeted_;     // of documents_
+  KeywordIndex keyword_index_;    // of positives_
+  KeywordIndex negatives_index_;  // of negatives_
   absl::flat_hash_map<std::string, uint32_t> by_id_;
   absl::flat_hash_map<std::string, uint32_t> advertiser_by_id_;
 };

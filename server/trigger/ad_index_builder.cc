@@ -58,6 +58,11 @@ v1::MatchType TypeOf(const v1::Keyword& keyword) {
              : v1::MATCH_TYPE_BROAD;
 }
 
+struct DocumentTargeting {
+  std::vector<ConjunctionIndex::Conjunction> conjunctions;
+  bool scanned = false;
+};
+
 }  // namespace
 
 class AdIndex::Builder {
@@ -137,6 +142,36 @@ class AdIndex::Builder {
     return absl::OkStatus();
   }
 
+  void IndexKeywords() {
+    std::vector<KeywordPosting> postings;
+    for (const PositiveKeyword& k : index_.positives_) {
+      postings.push_back({k.tokens, k.type});
+    }
+    index_.keyword_index_ = KeywordIndex(index_.keywords_, postings);
+    postings.clear();
+    for (const NegativeKeyword& k : index_.negatives_) {
+      postings.push_back({k.tokens, k.type});
+    }
+    index_.negatives_index_ = KeywordIndex(index_.keywords_, postings);
+  }
+
+  void IndexTargeting() {
+    for (uint32_t i = 0; i < index_.ads_.size(); ++i) AddDocument(i);
+    std::vector<Document>& documents = index_.documents_;
+    std::sort(documents.begin(), documents.end(),
+              [](const Document& a, const Document& b) {
+                return std::make_tuple(!a.enabled, -a.bid_micros, a.ad) <
+                       std::make_tuple(!b.enabled, -b.bid_micros, b.ad);
+              });
+    ConjunctionIndex::Builder builder(&index_.targeting_.predicates());
+    for (Document& d : documents) {
+      const DocumentTargeting& targeting = TargetingOf(d, &builder);
+      d.scanned = targeting.scanned;
+      builder.AddDocument(targeting.conjunctions);
+    }
+    index_.targeted_ = std::move(builder).Build();
+  }
+
   void Count(int64_t version) {
     index_.version_ = version;
     AdIndexStats& stats = index_.stats_;
@@ -179,6 +214,7 @@ class AdIndex::Builder {
   }
 
   absl::Status AddKeywords(const v1::AdGroup& group, GroupEntry* entry) {
+    const auto number = static_cast<uint32_t>(index_.groups_.size());
     entry->positives_begin = NumPositives();
     entry->negatives_begin = NumNegatives();
     for (const v1::Keyword& k : group.keywords()) {
@@ -193,7 +229,7 @@ class AdIndex::Builder {
       }
       index_.positives_.push_back(
           {index_.keywords_.Add(k.text()), Text(k.text()), TypeOf(k),
-           k.bid_micros() > 0 ? k.bid_micros() : group.bid_micros()});
+           k.bid_micros() > 0 ? k.bid_micros() : group.bid_micros(), number});
     }
     entry->positives_end = NumPositives();
     entry->negatives_end = NumNegatives();
@@ -250,8 +286,44 @@ class AdIndex::Builder {
     }
   }
 
+  void AddDocument(uint32_t ad) {
+    const uint32_t number = index_.ads_[ad].group;
+    const GroupEntry& group = index_.groups_[number];
+    if (group.positives_begin != group.positives_end) return;
+    const CampaignEntry& campaign = index_.campaigns_[group.campaign];
+    const bool plain = campaign.start_ms == 0 && campaign.end_ms == 0 &&
+                       campaign.negatives_begin == campaign.negatives_end &&
+                       group.negatives_begin == group.negatives_end;
+    const bool enabled =
+        index_.ad_enabled_[ad] && group.enabled && campaign.enabled;
+    index_.documents_.push_back(
+        {group.bid_micros, ad, number, enabled, plain, false});
+  }
+
+  // Of a campaign and an ad group together, normalised once per pair.
+  const DocumentTargeting& TargetingOf(const Document& document,
+                                       ConjunctionIndex::Builder* builder) {
+    const GroupEntry& group = index_.groups_[document.group];
+    const uint32_t pair[2] = {index_.campaigns_[group.campaign].targeting,
+                              group.targeting};
+    const auto [it, added] = targetings_.try_emplace(
+        uint64_t{pair[0]} << 32 | pair[1], DocumentTargeting());
+    if (!added) return it->second;
+    const auto normal = index_.targeting_.NormalForm(pair);
+    if (normal.has_value()) {
+      for (const Literals& literals : *normal) {
+        it->second.conjunctions.push_back(builder->AddConjunction(literals));
+      }
+    } else {
+      it->second.scanned = true;
+      it->second.conjunctions = {builder->AddConjunction({})};
+    }
+    return it->second;
+  }
+
   AdIndex& index_;
   Ids campaigns_, groups_;
+  absl::flat_hash_map<uint64_t, DocumentTargeting> targetings_;
 };
 
 absl::StatusOr<std::shared_ptr<const AdIndex>> AdIndex::Build(
@@ -262,6 +334,8 @@ absl::StatusOr<std::shared_ptr<const AdIndex>> AdIndex::Build(
   RETURN_IF_ERROR(builder.AddCampaigns(catalog));
   RETURN_IF_ERROR(builder.AddGroups(catalog));
   RETURN_IF_ERROR(builder.AddAds(catalog));
+  builder.IndexKeywords();
+  builder.IndexTargeting();
   builder.Count(version);
   return std::shared_ptr<const AdIndex>(std::move(index));
 }

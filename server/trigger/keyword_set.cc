@@ -4,16 +4,9 @@
 
 #include "absl/strings/str_join.h"
 #include "features/text.h"
+#include "server/trigger/keyword_hash.h"
 
 namespace adrank {
-namespace {
-
-uint64_t SignatureBit(uint32_t token) {
-  // Fibonacci hashing: neighbouring numbers fall on distant bits.
-  return uint64_t{1} << ((token * 0x9e3779b97f4a7c15ull) >> 58);
-}
-
-}  // namespace
 
 uint32_t KeywordSet::Add(absl::string_view text) {
   const std::vector<std::string> words = Tokenize(text);

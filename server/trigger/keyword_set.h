@@ -9,6 +9,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "proto/common.pb.h"
 
 namespace adrank {
@@ -31,6 +32,14 @@ class KeywordSet {
   // Number of the text's token sequence. A text without words is legal and
   // matches nothing.
   uint32_t Add(absl::string_view text);
+
+  size_t size() const { return entries_.size(); }
+  size_t words() const { return ids_.size(); }
+  // The words of a keyword in order, as numbers below words().
+  absl::Span<const uint32_t> tokens(uint32_t keyword) const {
+    const Entry& e = entries_[keyword];
+    return {tokens_.data() + e.begin, e.end - e.begin};
+  }
 
   void Resolve(absl::string_view query, ResolvedQuery* out) const;
 

@@ -13,6 +13,9 @@
 namespace adrank {
 namespace {
 
+// 2 * stamp + 1 fits a verdict.
+constexpr uint32_t kMaxStamp = 1u << 31;
+
 // Same expression, same bytes: strings and numbers are length- or width-framed.
 std::string Bytes(const v1::TargetingExpression& expression) {
   std::string bytes;
@@ -88,36 +91,32 @@ absl::Status TargetingSet::CompileList(
 }
 
 void TargetingSet::CompileInSet(const v1::TargetingExpression::InSet& in_set) {
-  Node node{Op::kInSet, static_cast<uint32_t>(nodes_.size() + 1)};
-  node.attribute = Attribute(in_set.attribute());
-  node.first = static_cast<uint32_t>(symbols_.size());
-  auto& values = values_[node.attribute];
+  const uint32_t attribute = Attribute(in_set.attribute());
+  auto& values = values_[attribute];
+  std::vector<uint32_t> symbols;
   for (const std::string& text : in_set.values()) {
-    const auto [it, added] = values.try_emplace(text, num_symbols_);
-    if (added) ++num_symbols_;
-    symbols_.push_back(it->second);
+    auto it = values.find(text);
+    if (it == values.end()) {
+      it = values.emplace(text, predicates_.AddSymbol(attribute)).first;
+    }
+    symbols.push_back(it->second);
   }
-  std::sort(symbols_.begin() + node.first, symbols_.end());
-  symbols_.erase(std::unique(symbols_.begin() + node.first, symbols_.end()),
-                 symbols_.end());
-  node.last = static_cast<uint32_t>(symbols_.size());
-  nodes_.push_back(node);
+  nodes_.push_back({Op::kLeaf, static_cast<uint32_t>(nodes_.size() + 1),
+                    predicates_.InSet(attribute, std::move(symbols))});
 }
 
 absl::Status TargetingSet::CompileRange(
     const v1::TargetingExpression::Range& range) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  const Bounds bounds = {range.has_min() ? range.min() : -kInfinity,
-                         range.has_max() ? range.max() : kInfinity};
-  if (std::isnan(bounds.min) || std::isnan(bounds.max)) {
+  const double min = range.has_min() ? range.min() : -kInfinity;
+  const double max = range.has_max() ? range.max() : kInfinity;
+  if (std::isnan(min) || std::isnan(max)) {
     return absl::InvalidArgumentError(
         absl::StrCat("targeting: range(", range.attribute(), "): NaN"));
   }
-  Node node{Op::kRange, static_cast<uint32_t>(nodes_.size() + 1)};
-  node.attribute = Attribute(range.attribute());
-  node.first = static_cast<uint32_t>(bounds_.size());
-  bounds_.push_back(bounds);
-  nodes_.push_back(node);
+  const uint32_t attribute = Attribute(range.attribute());
+  nodes_.push_back({Op::kLeaf, static_cast<uint32_t>(nodes_.size() + 1),
+                    predicates_.Range(attribute, min, max)});
   return absl::OkStatus();
 }
 
@@ -125,6 +124,7 @@ uint32_t TargetingSet::Attribute(absl::string_view name) {
   const auto [it, added] = attributes_.try_emplace(
       std::string(name), static_cast<uint32_t>(attribute_names_.size()));
   if (added) {
+    predicates_.AddAttribute();
     attribute_names_.emplace_back(name);
     values_.emplace_back();
   }
@@ -133,16 +133,16 @@ uint32_t TargetingSet::Attribute(absl::string_view name) {
 
 void TargetingSet::Resolve(const v1::Context& context,
                            ResolvedContext* out) const {
-  out->attributes.resize(attribute_names_.size());
-  for (ResolvedContext::Values& values : out->attributes) {
-    values.symbols.clear();
-    values.numbers.clear();
+  predicates_.Clear(out);
+  // Verdicts of other requests, and of other sets, carry other stamps.
+  if (++out->stamp >= kMaxStamp) {
+    out->verdicts.clear();
+    out->stamp = 1;
   }
-  out->verdicts.assign(roots_.size(), 0);
+  out->verdicts.resize(roots_.size(), 0);
   const auto add_text = [&](uint32_t attribute, absl::string_view text) {
     const auto it = values_[attribute].find(text);
-    if (it == values_[attribute].end()) return;
-    out->attributes[attribute].symbols.push_back(it->second);
+    if (it != values_[attribute].end()) predicates_.Put(it->second, out);
   };
   const auto add_field = [&](absl::string_view name, const std::string& text) {
     const auto it = attributes_.find(name);
@@ -159,26 +159,24 @@ void TargetingSet::Resolve(const v1::Context& context,
       if (!std::isfinite(number)) continue;
       char buffer[kNumberTextSize];
       add_text(it->second, FormatNumber(number, buffer));
-      out->attributes[it->second].numbers.push_back(number);
+      predicates_.PutNumber(it->second, number, out);
     }
   }
 }
 
 bool TargetingSet::Matches(uint32_t expression,
                            ResolvedContext* resolved) const {
-  uint8_t& verdict = resolved->verdicts[expression];
-  if (verdict == 0) {
-    verdict = Evaluate(roots_[expression], *resolved) ? 2 : 1;
+  uint32_t& verdict = resolved->verdicts[expression];
+  if (verdict / 2 != resolved->stamp) {
+    verdict = 2 * resolved->stamp + Evaluate(roots_[expression], *resolved);
   }
-  return verdict == 2;
+  return verdict % 2 != 0;
 }
 
 bool TargetingSet::Evaluate(uint32_t node,
                             const ResolvedContext& resolved) const {
   const Node& n = nodes_[node];
-  if (n.op == Op::kInSet || n.op == Op::kRange) {
-    return Contains(n, resolved.attributes[n.attribute]);
-  }
+  if (n.op == Op::kLeaf) return predicates_.Holds(n.leaf, resolved);
   // all_of stops at the first false child, any_of and none_of at the first
   // true.
   const bool stop_at = n.op != Op::kAllOf;
@@ -186,22 +184,6 @@ bool TargetingSet::Evaluate(uint32_t node,
     if (Evaluate(child, resolved) == stop_at) return n.op == Op::kAnyOf;
   }
   return n.op != Op::kAnyOf;
-}
-
-bool TargetingSet::Contains(const Node& node,
-                            const ResolvedContext::Values& values) const {
-  if (node.op == Op::kInSet) {
-    const auto first = symbols_.begin() + node.first;
-    const auto last = symbols_.begin() + node.last;
-    return std::any_of(values.symbols.begin(), values.symbols.end(),
-                       [&](uint32_t symbol) {
-                         return std::binary_search(first, last, symbol);
-                       });
-  }
-  const Bounds& bounds = bounds_[node.first];
-  return std::any_of(
-      values.numbers.begin(), values.numbers.end(),
-      [&](double v) { return v >= bounds.min && v <= bounds.max; });
 }
 
 std::string TargetingSet::FirstFailure(uint32_t expression,
@@ -214,7 +196,7 @@ std::string TargetingSet::FirstFailure(uint32_t expression,
 std::string TargetingSet::Failure(uint32_t node,
                                   const ResolvedContext& resolved) const {
   const Node& n = nodes_[node];
-  if (n.op == Op::kInSet || n.op == Op::kRange || n.op == Op::kAnyOf) {
+  if (n.op == Op::kLeaf || n.op == Op::kAnyOf) {
     return Print(node);
   }
   for (uint32_t child = node + 1; child < n.end; child = nodes_[child].end) {
@@ -229,11 +211,10 @@ std::string TargetingSet::Failure(uint32_t node,
 
 std::string TargetingSet::Print(uint32_t node) const {
   const Node& n = nodes_[node];
-  const auto leaf = [&](absl::string_view name) {
-    return absl::StrCat(name, "(", attribute_names_[n.attribute], ")");
-  };
-  if (n.op == Op::kInSet) return leaf("in_set");
-  if (n.op == Op::kRange) return leaf("range");
+  if (n.op == Op::kLeaf) {
+    return absl::StrCat(predicates_.is_range(n.leaf) ? "range" : "in_set", "(",
+                        attribute_names_[predicates_.attribute(n.leaf)], ")");
+  }
   const absl::string_view name = n.op == Op::kAllOf   ? "all_of("
                                  : n.op == Op::kAnyOf ? "any_of("
                                                       : "none_of(";

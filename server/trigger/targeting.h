@@ -3,15 +3,19 @@
 #ifndef ADRANK_SERVER_TRIGGER_TARGETING_H_
 #define ADRANK_SERVER_TRIGGER_TARGETING_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "proto/catalog.pb.h"
 #include "proto/common.pb.h"
+#include "server/trigger/predicates.h"
 
 namespace adrank {
 
@@ -19,20 +23,15 @@ namespace adrank {
 inline constexpr int kMaxTargetingNodes = 256;
 inline constexpr int kMaxTargetingDepth = 32;
 
-// What one request says about the attributes that a TargetingSet asks for, and
-// the verdicts reached so far. Reused from request to request.
-struct ResolvedContext {
-  struct Values {
-    std::vector<uint32_t> symbols;  // known texts, any order
-    std::vector<double> numbers;
-  };
-  std::vector<Values> attributes;  // [attributes of the set]
-  std::vector<uint8_t> verdicts;   // [expressions]: 0 unknown, 1 no, 2 yes
-};
+// Of one expression in disjunctive normal form; beyond it NormalForm gives up.
+inline constexpr size_t kMaxConjunctions = 64;
+
+// All are true. Sorted, distinct, without a pair of opposites.
+using Literals = std::vector<Literal>;
 
 // The expressions of one catalogue: attribute names and values are interned, so
-// that a request is compared by integers, and equal expressions are kept (and
-// evaluated, per request) once. Filled first, then const and thread-safe.
+// that a request is compared by integers, and equal expressions are kept once.
+// Filled first, then const and thread-safe.
 class TargetingSet {
  public:
   // The expression that is always true; what an absent expression means.
@@ -49,7 +48,8 @@ class TargetingSet {
   // whatever attributes of these names say.
   void Resolve(const v1::Context& context, ResolvedContext* out) const;
 
-  // REQUIRES: `resolved` comes from Resolve of this set.
+  // Remembered for the request. REQUIRES: `resolved` comes from Resolve of this
+  // set.
   bool Matches(uint32_t expression, ResolvedContext* resolved) const;
 
   // The condition that makes the expression false, e.g. "in_set(country)",
@@ -58,20 +58,22 @@ class TargetingSet {
   std::string FirstFailure(uint32_t expression,
                            const ResolvedContext& resolved) const;
 
+  // Conjunctions of which one is true exactly when all of `expressions` are;
+  // none: never. Absent when there would be more than kMaxConjunctions on the
+  // way (conditions of one literal repeated or refuted do not count).
+  std::optional<std::vector<Literals>> NormalForm(
+      absl::Span<const uint32_t> expressions) const;
+
   size_t size() const { return roots_.size(); }
+  const PredicateSet& predicates() const { return predicates_; }
 
  private:
-  enum class Op : uint8_t { kAllOf, kAnyOf, kNoneOf, kInSet, kRange };
+  enum class Op : uint8_t { kAllOf, kAnyOf, kNoneOf, kLeaf };
   // Preorder: the children of a list follow it; `end` is past the subtree.
   struct Node {
     Op op;
     uint32_t end;
-    uint32_t attribute = 0;
-    // Into symbols_ (sorted) for kInSet; `first` into bounds_ for kRange.
-    uint32_t first = 0, last = 0;
-  };
-  struct Bounds {
-    double min, max;
+    Literal leaf = Literal::OfSymbol(0);
   };
 
   absl::Status Compile(const v1::TargetingExpression& expression, int depth,
@@ -82,20 +84,19 @@ class TargetingSet {
   absl::Status CompileRange(const v1::TargetingExpression::Range& range);
   uint32_t Attribute(absl::string_view name);
   bool Evaluate(uint32_t node, const ResolvedContext& resolved) const;
-  bool Contains(const Node& node, const ResolvedContext::Values& values) const;
+  std::optional<std::vector<Literals>> Normalize(uint32_t node,
+                                                 bool negated) const;
   std::string Print(uint32_t node) const;
   std::string Failure(uint32_t node, const ResolvedContext& resolved) const;
 
+  PredicateSet predicates_;
   std::vector<Node> nodes_;
-  std::vector<uint32_t> symbols_;
-  std::vector<Bounds> bounds_;
   std::vector<uint32_t> roots_;                             // [expressions]
   absl::flat_hash_map<std::string, uint32_t> expressions_;  // by bytes
   absl::flat_hash_map<std::string, uint32_t> attributes_;
   std::vector<std::string> attribute_names_;
   // [attributes]: text -> symbol, unique over all attributes.
   std::vector<absl::flat_hash_map<std::string, uint32_t>> values_;
-  uint32_t num_symbols_ = 0;
 };
 
 }  // namespace adrank
