@@ -102,7 +102,7 @@ show "${ctl[@]}" rank "${request[@]}"
 
 say "The same visitor types a query: keywords match too"
 word=$("${ctl[@]}" --json catalog list --type ad_group |
-  awk -F'"' '/"text":/ { print $4; exit }')
+  awk -F'"' '/"text":/ { last = $4 } END { print last }')
 show "${ctl[@]}" rank "${request[@]}" --query "cheap $word online"
 
 say "Explain: where a score comes from, and why an ad is missing"
@@ -112,7 +112,7 @@ show "${ctl[@]}" explain "${request[@]}" --ad "$missing"
 
 say "Report an impression and a click of the first ad, the click twice"
 decision=$("${ctl[@]}" --json rank "${request[@]}" |
-  sed -n 's/.*"decision_id": "\([^"]*\)".*/\1/p' | head -1)
+  sed -n 's/.*"decision_id": "\([^"]*\)".*/\1/p')
 show "${ctl[@]}" events impression "$decision" 1
 show "${ctl[@]}" events click "$decision" 1
 show "${ctl[@]}" events click "$decision" 1
