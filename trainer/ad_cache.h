@@ -6,11 +6,14 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "base/hash.h"
+#include "storage/event_log_reader.h"
 
 namespace adrank {
 
@@ -43,6 +46,24 @@ class AdCache {
     T* pointer = value.get();
     young_[Key(hash)] = std::move(value);
     return pointer;
+  }
+  // The ad of `hash`: kept, or read from the log and passed to
+  // `extract(const v1::AdSnapshot&, T*)`. One that the log lacks has
+  // T::missing set and is kept too; the error is the log's.
+  template <typename Extract>
+  absl::StatusOr<T*> FindOrRead(EventLogReader* reader, const std::string& hash,
+                                Extract extract) {
+    if (T* known = Find(hash)) return known;
+    auto value = std::make_unique<T>();
+    const absl::StatusOr<v1::AdSnapshot> snapshot = reader->GetSnapshot(hash);
+    if (absl::IsNotFound(snapshot.status())) {
+      value->missing = true;
+    } else if (!snapshot.ok()) {
+      return snapshot.status();
+    } else {
+      extract(*snapshot, value.get());
+    }
+    return Insert(hash, std::move(value));
   }
   // Call where no pointer is held, often enough that the young generation does
   // not outgrow its capacity by much.

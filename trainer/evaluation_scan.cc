@@ -139,21 +139,14 @@ class Worker {
   // Null when the hash is none.
   absl::StatusOr<CachedAd*> Ad(const std::string& hash) {
     if (hash.size() != 16) return nullptr;
-    if (CachedAd* known = ads_.Find(hash)) return known;
-    auto ad = std::make_unique<CachedAd>();
-    auto snapshot = reader_->GetSnapshot(hash);
-    if (absl::IsNotFound(snapshot.status())) {
-      ad->missing = true;
-    } else if (!snapshot.ok()) {
-      return snapshot.status();
-    } else {
-      candidate_.bundle->extractor().ExtractAd(*snapshot, &ad->candidate);
-      if (incumbent_.bundle != nullptr) {
-        incumbent_.bundle->extractor().ExtractAd(*snapshot, &ad->incumbent);
-      }
-      if (slices_ != nullptr) slices_->ExtractAd(*snapshot, &ad->slices);
-    }
-    return ads_.Insert(hash, std::move(ad));
+    return ads_.FindOrRead(
+        reader_, hash, [this](const v1::AdSnapshot& snapshot, CachedAd* ad) {
+          candidate_.bundle->extractor().ExtractAd(snapshot, &ad->candidate);
+          if (incumbent_.bundle != nullptr) {
+            incumbent_.bundle->extractor().ExtractAd(snapshot, &ad->incumbent);
+          }
+          if (slices_ != nullptr) slices_->ExtractAd(snapshot, &ad->slices);
+        });
   }
 
   // Runs of seen_ that share a placement, and so a context row.

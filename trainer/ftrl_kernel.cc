@@ -114,7 +114,8 @@ ADRANK_INLINE void Update(FtrlSlot* table, const FtrlScale& scale,
 
 // exp(-a), a in [0, 40], by exp(-a) = 2^k exp(r), |r| <= ln2/2, and Taylor's
 // polynomial of degree 13 (remainder 4e-18). Plain multiplications and
-// additions only.
+// additions only: the loop over it becomes vector code, which
+// model/portable_math.h's PortableExp, with its branches, does not.
 ADRANK_INLINE double ExpNegative(double a) {
   constexpr double kShift = 0x1.8p52;
   const double k = (a * -1.4426950408889634 + kShift) - kShift;

@@ -193,21 +193,15 @@ class Worker {
   absl::StatusOr<CachedAd*> Ad(const std::string& hash) {
     static CachedAd* const kMissing = new CachedAd{true, {}, 0};
     if (hash.size() != 16) return kMissing;
-    if (CachedAd* known = ads_.Find(hash)) return known;
-    auto ad = std::make_unique<CachedAd>();
-    auto snapshot = reader_->GetSnapshot(hash);
-    if (absl::IsNotFound(snapshot.status())) {
-      ad->missing = true;
-    } else if (!snapshot.ok()) {
-      return snapshot.status();
-    } else {
-      extractor_.ExtractAd(*snapshot, &ad->part.features);
-      const FeatureBatch& row = ad->part.features;
-      for (size_t e = 0; e < row.ids.size(); ++e) {
-        ad->part.handles.push_back(ids_.Intern(row.ids[e], row.fields[e], 0));
-      }
-    }
-    return ads_.Insert(hash, std::move(ad));
+    return ads_.FindOrRead(
+        reader_, hash, [this](const v1::AdSnapshot& snapshot, CachedAd* ad) {
+          extractor_.ExtractAd(snapshot, &ad->part.features);
+          const FeatureBatch& row = ad->part.features;
+          for (size_t e = 0; e < row.ids.size(); ++e) {
+            ad->part.handles.push_back(
+                ids_.Intern(row.ids[e], row.fields[e], 0));
+          }
+        });
   }
 
   void FlushAd(CachedAd* ad) {
