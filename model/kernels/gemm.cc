@@ -16,6 +16,8 @@ namespace {
 constexpr size_t kBlockK = 128;
 // A block of the left operand that had to be copied: 32 KiB of stack.
 constexpr size_t kBlockRows = 64;
+// Rows of c that stay in the second-level cache while all of k passes.
+constexpr size_t kStripRows = 128;
 
 using PanelFunction = void (*)(const GemmPanel&);
 
@@ -30,11 +32,10 @@ void Clear(size_t m, size_t n, float* c, size_t ldc) {
   for (size_t i = 0; i < m; ++i) std::fill_n(c + i * ldc, n, 0.0f);
 }
 
-// Rows [i, i + rows) of c = or += block x b[words][n]. The panels of b are
-// `panel_k` words long; the block meets those from `p` on.
+// c = or += block[rows][words] b, for words [p, p + words) of b's k.
 void MultiplyBlock(PanelFunction function, size_t rows, size_t n, size_t words,
-                   const Block& block, const uint32_t* b, size_t panel_k,
-                   size_t p, bool accumulate, float* c, size_t ldc) {
+                   const Block& block, const uint32_t* b, size_t k, size_t p,
+                   bool accumulate, float* c, size_t ldc) {
   for (size_t j = 0; j < n;) {
     const size_t width = PanelWidth(n - j);
     function({.m = rows,
@@ -44,7 +45,7 @@ void MultiplyBlock(PanelFunction function, size_t rows, size_t n, size_t words,
               .a_tile = block.tile,
               .a_row = block.row,
               .a_step = block.step,
-              .b = b + j * panel_k + p * width,
+              .b = b + j * k + p * width,
               .width = width,
               .accumulate = accumulate,
               .c = c + j,
@@ -56,16 +57,21 @@ void MultiplyBlock(PanelFunction function, size_t rows, size_t n, size_t words,
 // c = or += a b, `block_of(i, rows, p, words)` giving the left operand.
 template <typename BlockOf>
 void Multiply(PanelFunction function, size_t m, size_t n, size_t k,
-              const BlockOf& block_of, const void* b, bool accumulate, float* c,
-              size_t ldc) {
+              const BlockOf& block_of, const uint32_t* b, bool accumulate,
+              float* c, size_t ldc) {
   if (k == 0 && !accumulate) Clear(m, n, c, ldc);
-  for (size_t p = 0; p < k; p += kBlockK) {
-    const size_t words = std::min(kBlockK, k - p);
-    for (size_t i = 0; i < m; i += kBlockRows) {
-      const size_t rows = std::min(kBlockRows, m - i);
-      MultiplyBlock(function, rows, n, words, block_of(i, rows, p, words),
-                    static_cast<const uint32_t*>(b), k, p, accumulate || p > 0,
-                    c + i * ldc, ldc);
+  // Blocks of equal size: a short last one would pay for c and do little.
+  const size_t blocks = (k + kBlockK - 1) / kBlockK;
+  const size_t step = blocks == 0 ? 0 : (k + blocks - 1) / blocks;
+  for (size_t top = 0; top < m; top += kStripRows) {
+    const size_t bottom = std::min(m, top + kStripRows);
+    for (size_t p = 0; p < k; p += step) {
+      const size_t words = std::min(step, k - p);
+      for (size_t i = top; i < bottom; i += kBlockRows) {
+        const size_t rows = std::min(kBlockRows, bottom - i);
+        MultiplyBlock(function, rows, n, words, block_of(i, rows, p, words), b,
+                      k, p, accumulate || p > 0, c + i * ldc, ldc);
+      }
     }
   }
 }
@@ -103,34 +109,26 @@ uint32_t* Aligned(size_t words, size_t n, std::vector<float>* scratch) {
   return reinterpret_cast<uint32_t*>((at + 63) / 64 * 64);
 }
 
-// c = or += a^T b, block by block of k: `row_a(p, i, count, out)` writes the
-// words (p, i .. i + count) of a, `row_b` those of b.
+// c = or += a^T b: `row_a(p, i, count, out)` writes the words (p, i .. i +
+// count) of a, `row_b` those of b.
 template <typename RowA, typename RowB>
 void MultiplyTransposed(PanelFunction function, size_t m, size_t n, size_t k,
                         const RowA& row_a, const RowB& row_b, bool accumulate,
                         float* c, size_t ldc, std::vector<float>* scratch) {
-  if (k == 0 && !accumulate) Clear(m, n, c, ldc);
-  uint32_t* const b = Aligned(std::min(k, kBlockK), n, scratch);
+  uint32_t* const b = Aligned(k, n, scratch);
+  PackPanels(k, n, b, row_b);
   alignas(64) uint32_t a[kBlockRows * kBlockK];
-  for (size_t p = 0; p < k; p += kBlockK) {
-    const size_t words = std::min(kBlockK, k - p);
-    PackPanels(words, n, b,
-               [&](size_t q, size_t j, size_t count, uint32_t* out) {
-                 row_b(p + q, j, count, out);
-               });
-    for (size_t i = 0; i < m; i += kBlockRows) {
-      const size_t rows = std::min(kBlockRows, m - i);
-      for (size_t t = 0; t < rows; t += kTileRows) {
-        const size_t count = std::min(kTileRows, rows - t);
-        for (size_t q = 0; q < words; ++q) {
-          row_a(p + q, i + t, count, a + t * words + q * kTileRows);
-        }
+  const auto block_of = [&](size_t i, size_t rows, size_t p,
+                            size_t words) -> Block {
+    for (size_t t = 0; t < rows; t += kTileRows) {
+      const size_t count = std::min(kTileRows, rows - t);
+      for (size_t q = 0; q < words; ++q) {
+        row_a(p + q, i + t, count, a + t * words + q * kTileRows);
       }
-      MultiplyBlock(function, rows, n, words,
-                    {a, kTileRows * words, 1, kTileRows}, b, words, 0,
-                    accumulate || p > 0, c + i * ldc, ldc);
     }
-  }
+    return {a, kTileRows * words, 1, kTileRows};
+  };
+  Multiply(function, m, n, k, block_of, b, accumulate, c, ldc);
 }
 
 // Words of rows of a float matrix.
@@ -167,6 +165,10 @@ auto PairedRows(const Bf16Matrix& x) {
 
 uint32_t* WordsOf(std::vector<GemmLine>* lines) {
   return reinterpret_cast<uint32_t*>(lines->data());
+}
+
+const uint32_t* WordsOf(const std::vector<GemmLine>& lines) {
+  return reinterpret_cast<const uint32_t*>(lines.data());
 }
 
 }  // namespace
@@ -219,8 +221,8 @@ void Gemm(const GemmKernel& kernel, size_t m, const float* a, size_t lda,
   const auto block_of = [&](size_t i, size_t, size_t p, size_t) -> Block {
     return {a + i * lda + p, kTileRows * lda, lda, 1};
   };
-  Multiply(kernel.f32, m, b.n(), b.k(), block_of, b.lines().data(), accumulate,
-           c, ldc);
+  Multiply(kernel.f32, m, b.n(), b.k(), block_of, WordsOf(b.lines()),
+           accumulate, c, ldc);
 }
 
 void GemmTransposedA(const GemmKernel& kernel, size_t m, size_t n, size_t k,
@@ -245,7 +247,7 @@ void GemmBf16(const GemmKernel& kernel, size_t m, const float* a, size_t lda,
     }
     return {rounded, kTileRows * words, words, 1};
   };
-  Multiply(kernel.bf16, m, b.n(), (b.k() + 1) / 2, block_of, b.lines().data(),
+  Multiply(kernel.bf16, m, b.n(), (b.k() + 1) / 2, block_of, WordsOf(b.lines()),
            accumulate, c, ldc);
 }
 
@@ -291,7 +293,7 @@ void GemmBf16(size_t m, const Bf16Matrix& a, size_t first_row,
   const auto block_of = [&](size_t i, size_t, size_t p, size_t) -> Block {
     return {words + (first_row + i) * row + p, kTileRows * row, row, 1};
   };
-  Multiply(BestGemmKernel().bf16, m, b.n(), row, block_of, b.lines().data(),
+  Multiply(BestGemmKernel().bf16, m, b.n(), row, block_of, WordsOf(b.lines()),
            accumulate, c, ldc);
 }
 
