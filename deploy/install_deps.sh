@@ -15,7 +15,7 @@ packages=(
   libicu-dev libxxhash-dev libgoogle-glog-dev libgflags-dev libcli11-dev
   rapidjson-dev tzdata
   # Tests and benchmarks; the Python client stands for a foreign one.
-  libgtest-dev libgmock-dev libbenchmark-dev
+  libgtest-dev libgmock-dev libbenchmark-dev libdnnl-dev
   curl python3 python3-grpcio python3-protobuf
 )
 

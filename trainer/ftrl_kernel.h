@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/isa.h"
+
 namespace adrank {
 
 // State of one coordinate.
@@ -59,7 +61,6 @@ struct FtrlKernel {
 // Rows of one cache line stay together: 8 slots of 8 bytes.
 inline uint32_t FtrlOwnerHash(uint32_t row) { return (row >> 3) * 0x9e3779b1u; }
 
-enum class Isa { kPortable, kAvx2, kAvx512 };
 // nullptr when this machine lacks it.
 const FtrlKernel* FtrlKernelFor(Isa isa);
 // The fastest that this machine has.
