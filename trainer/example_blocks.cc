@@ -23,9 +23,9 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);
 
-constexpr uint32_t kMagic = 0x31425841;  // "AXB1"
+constexpr uint32_t kMagic = 0x32425841;  // "AXB2"
 constexpr uint32_t kHasValues = 1, kHasWeights = 2, kHasGroups = 4,
-                   kDistinct = 8, kAllFlags = 15;
+                   kDistinct = 8, kHasFields = 16, kAllFlags = 31;
 
 struct Header {
   uint32_t magic = kMagic;
@@ -35,7 +35,8 @@ struct Header {
   uint64_t entries = 0;
   uint64_t bytes = 0;
   uint32_t row_limit = 0;
-  uint32_t zeros[5] = {};
+  uint32_t field_limit = 0;
+  uint32_t zeros[4] = {};
   uint64_t checksum = 0;
 };
 static_assert(sizeof(Header) == 64);
@@ -49,12 +50,13 @@ struct Layout {
     rows = sizeof(Header);
     offsets = rows + Padded(h.entries * 4);
     values = offsets + (h.width == 0 ? Padded((n + 1) * 4) : 0);
-    labels = values + (h.flags & kHasValues ? Padded(h.entries * 4) : 0);
+    fields = values + (h.flags & kHasValues ? Padded(h.entries * 4) : 0);
+    labels = fields + (h.flags & kHasFields ? Padded(h.entries * 2) : 0);
     weights = labels + Padded(n);
     groups = weights + (h.flags & kHasWeights ? Padded(n * 4) : 0);
     end = groups + (h.flags & kHasGroups ? Padded(n * 8) : 0);
   }
-  uint64_t rows, offsets, values, labels, weights, groups, end;
+  uint64_t rows, offsets, values, fields, labels, weights, groups, end;
 };
 
 uint64_t Checksum(const char* block, uint64_t bytes) {
@@ -115,6 +117,11 @@ absl::Status ExampleBlock::Bind() {
   if (h.flags & kHasValues) {
     values_ = reinterpret_cast<const float*>(base + at.values);
   }
+  if (h.flags & kHasFields) {
+    fields_ = reinterpret_cast<const uint16_t*>(base + at.fields);
+  } else if (h.width == 0 && h.entries != 0) {
+    return Damaged("neither a width nor fields");
+  }
   labels_ = reinterpret_cast<const uint8_t*>(base + at.labels);
   if (h.flags & kHasWeights) {
     weights_ = reinterpret_cast<const float*>(base + at.weights);
@@ -126,16 +133,18 @@ absl::Status ExampleBlock::Bind() {
   entries_ = h.entries;
   width_ = h.width;
   row_limit_ = h.row_limit;
+  field_limit_ = h.field_limit;
   distinct_ = (h.flags & kDistinct) != 0;
   return absl::OkStatus();
 }
 
-// Columns of the block that is being filled. Values, weights and groups stay
-// empty until one differs from its default.
+// Columns of the block that is being filled. Values, fields, weights and groups
+// stay empty until one differs from its default.
 class ExampleBlocks::Builder {
  public:
   void Add(absl::Span<const uint32_t> rows, absl::Span<const float> values,
-           bool label, float weight, uint64_t group) {
+           absl::Span<const uint16_t> fields, bool label, float weight,
+           uint64_t group) {
     const size_t begin = rows_.size();
     for (size_t e = 0; e < rows.size(); ++e) {
       if (rows[e] == kNoRow) continue;
@@ -143,12 +152,17 @@ class ExampleBlocks::Builder {
       if (value != 1.0f && values_.empty()) values_.assign(rows_.size(), 1.0f);
       if (value != 1.0f || !values_.empty()) values_.push_back(value);
       has_values_ |= value != 1.0f;
+      AddField(fields.empty() ? static_cast<uint16_t>(e) : fields[e],
+               rows_.size() - begin);
       rows_.push_back(rows[e]);
       row_limit_ = std::max(row_limit_, rows[e] + 1);
     }
     const uint32_t count = static_cast<uint32_t>(rows_.size() - begin);
     if (labels_.empty()) width_ = count;
-    if (count != width_) width_ = 0;
+    if (count != width_) {
+      width_ = 0;
+      if (!has_fields_) WriteFields();
+    }
     if (distinct_) distinct_ = Distinct(rows_.data() + begin, count);
     if (weight != 1.0f && weights_.empty()) {
       weights_.assign(labels_.size(), 1.0f);
@@ -165,7 +179,8 @@ class ExampleBlocks::Builder {
   bool empty() const { return labels_.empty(); }
   uint64_t bytes() const {
     return (rows_.size() + values_.size() + weights_.size()) * 4 +
-           labels_.size() * (width_ == 0 ? 5 : 1) + groups_.size() * 8;
+           fields_.size() * 2 + labels_.size() * (width_ == 0 ? 5 : 1) +
+           groups_.size() * 8;
   }
 
   // The serialized block; leaves the builder empty.
@@ -175,7 +190,8 @@ class ExampleBlocks::Builder {
     h.width = width_;
     h.entries = rows_.size();
     h.row_limit = row_limit_;
-    h.flags = (has_values_ ? kHasValues : 0) |
+    h.field_limit = field_limit_;
+    h.flags = (has_values_ ? kHasValues : 0) | (has_fields_ ? kHasFields : 0) |
               (has_weights_ ? kHasWeights : 0) |
               (has_groups_ ? kHasGroups : 0) | (distinct_ ? kDistinct : 0);
     const Layout at(h);
@@ -189,6 +205,7 @@ class ExampleBlocks::Builder {
     put(at.rows, rows_);
     if (width_ == 0) put(at.offsets, offsets_);
     if (has_values_) put(at.values, values_);
+    if (has_fields_) put(at.fields, fields_);
     put(at.labels, labels_);
     if (has_weights_) put(at.weights, weights_);
     if (has_groups_) put(at.groups, groups_);
@@ -200,6 +217,27 @@ class ExampleBlocks::Builder {
   }
 
  private:
+  // The field of the next entry, which is number `j` of its example.
+  void AddField(uint16_t field, size_t j) {
+    if (!has_fields_ && field != j) WriteFields();
+    if (has_fields_) fields_.push_back(field);
+    field_limit_ = std::max(field_limit_, uint32_t{field} + 1);
+  }
+
+  // Writes out the fields so far, implied until now, those of the example that
+  // is being added included.
+  void WriteFields() {
+    has_fields_ = true;
+    fields_.clear();
+    for (size_t i = 0; i < offsets_.size(); ++i) {
+      const size_t end =
+          i + 1 < offsets_.size() ? offsets_[i + 1] : rows_.size();
+      for (size_t e = offsets_[i]; e < end; ++e) {
+        fields_.push_back(static_cast<uint16_t>(e - offsets_[i]));
+      }
+    }
+  }
+
   // By a small open-addressing table that is never cleared: a slot is valid
   // when it bears the current epoch.
   bool Distinct(const uint32_t* rows, size_t count) {
@@ -221,12 +259,13 @@ class ExampleBlocks::Builder {
   void Clear() {
     rows_.clear();
     values_.clear();
+    fields_.clear();
     weights_.clear();
     groups_.clear();
     labels_.clear();
     offsets_.assign(1, 0);
-    width_ = row_limit_ = 0;
-    has_values_ = has_weights_ = has_groups_ = false;
+    width_ = row_limit_ = field_limit_ = 0;
+    has_values_ = has_fields_ = has_weights_ = has_groups_ = false;
     distinct_ = true;
   }
 
@@ -236,11 +275,13 @@ class ExampleBlocks::Builder {
   };
   std::vector<uint32_t> rows_, offsets_ = {0};
   std::vector<float> values_, weights_;
+  std::vector<uint16_t> fields_;
   std::vector<uint64_t> groups_;
   std::vector<uint8_t> labels_;
   uint32_t width_ = 0;
-  uint32_t row_limit_ = 0;
-  bool has_values_ = false, has_weights_ = false, has_groups_ = false;
+  uint32_t row_limit_ = 0, field_limit_ = 0;
+  bool has_values_ = false, has_fields_ = false;
+  bool has_weights_ = false, has_groups_ = false;
   bool distinct_ = true;
   std::vector<Seen> seen_;
   uint64_t epoch_ = 0;
@@ -308,13 +349,18 @@ ExampleBlocks& ExampleBlocks::operator=(ExampleBlocks&&) noexcept = default;
 
 absl::Status ExampleBlocks::Add(absl::Span<const uint32_t> rows,
                                 absl::Span<const float> values, bool label,
-                                float weight, uint64_t group) {
+                                float weight, uint64_t group,
+                                absl::Span<const uint16_t> fields) {
   if (builder_ == nullptr) {
     return absl::FailedPreconditionError("examples: Add after Finish");
   }
   if (!values.empty() && values.size() != rows.size()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "example: ", rows.size(), " rows but ", values.size(), " values"));
+  }
+  if (fields.empty() ? rows.size() > 65536 : fields.size() != rows.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "example: ", rows.size(), " rows but ", fields.size(), " fields"));
   }
   for (const float value : values) {
     if (!std::isfinite(value)) {
@@ -326,12 +372,12 @@ absl::Status ExampleBlocks::Add(absl::Span<const uint32_t> rows,
     return absl::InvalidArgumentError(
         absl::StrCat("example: weight ", weight, " is not finite and >= 0"));
   }
-  const uint64_t row_bytes = rows.size() * (values.empty() ? 4 : 8) + 17;
+  const uint64_t row_bytes = rows.size() * (values.empty() ? 6 : 10) + 17;
   if (!builder_->empty() &&
       builder_->bytes() + row_bytes > options_.block_bytes) {
     RETURN_IF_ERROR(CloseBlock());
   }
-  builder_->Add(rows, values, label, weight, group);
+  builder_->Add(rows, values, fields, label, weight, group);
   ++examples_;
   clicks_ += label ? 1 : 0;
   return absl::OkStatus();

@@ -18,14 +18,17 @@ namespace adrank {
 // Some thousands of examples; one contiguous buffer, the same in memory and on
 // disk (little endian):
 //
-//   block    := header rows [offsets] [values] labels [weights] [groups]
-//   header   := 64 bytes: u32 magic "AXB1", u32 flags, u32 examples, u32 width,
+//   block    := header rows [offsets] [values] [fields] labels [weights]
+//               [groups]
+//   header   := 64 bytes: u32 magic "AXB2", u32 flags, u32 examples, u32 width,
 //               u64 entries, u64 bytes (of the whole block), u32 row_limit,
-//               zeros, u64 checksum (last; XXH3-64 of all other bytes, the
-//               header's first 56 seeded with the body's)
+//               u32 field_limit, zeros, u64 checksum (last; XXH3-64 of all
+//               other bytes, the header's first 56 seeded with the body's)
 //   rows     := u32[entries]         table row of each entry
 //   offsets  := u32[examples + 1]    only when width is 0
 //   values   := f32[entries]         only when some value is not 1
+//   fields   := u16[entries]         only when some entry j is not of field j,
+//                                    or width is 0 and there are entries
 //   labels   := u8[examples]         0 or 1
 //   weights  := f32[examples]        only when some weight is not 1
 //   groups   := u64[examples]        only when some group is not 0
@@ -44,6 +47,8 @@ class ExampleBlock {
   uint32_t width() const { return width_; }
   // All rows are below it.
   uint32_t row_limit() const { return row_limit_; }
+  // All fields are below it.
+  uint32_t field_limit() const { return field_limit_; }
   // No example names a row twice.
   bool distinct() const { return distinct_; }
 
@@ -53,6 +58,13 @@ class ExampleBlock {
   const uint32_t* rows() const { return rows_; }
   // [entries]; nullptr: all 1.
   const float* values() const { return values_; }
+  // [entries] feature field of each entry; nullptr: every example has width()
+  // entries, entry j of field j.
+  const uint16_t* fields() const { return fields_; }
+  // Field of entry j of an example that begins at entry `begin`.
+  uint16_t field(size_t begin, size_t j) const {
+    return fields_ ? fields_[begin + j] : static_cast<uint16_t>(j);
+  }
   // [examples]
   absl::Span<const uint8_t> labels() const { return {labels_, examples_}; }
   bool label(size_t i) const { return labels_[i] != 0; }
@@ -73,6 +85,7 @@ class ExampleBlock {
   const uint32_t* rows_ = nullptr;
   const uint32_t* offsets_ = nullptr;
   const float* values_ = nullptr;
+  const uint16_t* fields_ = nullptr;
   const uint8_t* labels_ = nullptr;
   const float* weights_ = nullptr;
   const uint64_t* groups_ = nullptr;
@@ -80,6 +93,7 @@ class ExampleBlock {
   size_t entries_ = 0;
   uint32_t width_ = 0;
   uint32_t row_limit_ = 0;
+  uint32_t field_limit_ = 0;
   bool distinct_ = false;
 };
 
@@ -104,11 +118,13 @@ class ExampleBlocks {
 
   // Appends an example. Entries whose row is kNoRow are left out. `values` is
   // empty (all 1) or as long as `rows`. `group` is any id that metrics group by
-  // (user, decision). InvalidArgument for a non-finite value, a weight that is
-  // not finite and >= 0; errors of the file system when spilling.
+  // (user, decision). `fields` is empty (entry j of `rows` is of field j, also
+  // where others are left out) or as long as `rows`. InvalidArgument for a
+  // non-finite value, a weight that is not finite and >= 0, more than 65536
+  // entries without fields; errors of the file system when spilling.
   absl::Status Add(absl::Span<const uint32_t> rows,
                    absl::Span<const float> values, bool label, float weight = 1,
-                   uint64_t group = 0);
+                   uint64_t group = 0, absl::Span<const uint16_t> fields = {});
   // Closes the last block. Must be called before reading; Add may not follow.
   absl::Status Finish();
 

@@ -49,6 +49,7 @@ bool Repeats(const FeatureBatch& row, size_t e) {
 struct RawRows {
   std::vector<uint32_t> handles;
   std::vector<float> values;
+  std::vector<uint16_t> fields;
   std::vector<size_t> ends;  // [rows]
   std::vector<uint8_t> labels;
   bool all_ones = true;
@@ -58,6 +59,7 @@ struct RawRows {
   void Clear() {
     handles.clear();
     values.clear();
+    fields.clear();
     ends.clear();
     labels.clear();
     all_ones = true;
@@ -67,6 +69,8 @@ struct RawRows {
     const std::vector<float>& v = part.features.values;
     values.insert(values.end(), v.begin(), v.end());
     for (float x : v) all_ones &= x == 1.0f;
+    fields.insert(fields.end(), part.features.fields.begin(),
+                  part.features.fields.end());
   }
   void EndRow(bool label) {
     ends.push_back(handles.size());
@@ -245,7 +249,8 @@ absl::Status MergeInto(const RawRows& batch, TrainingRows* rows) {
                        : absl::MakeConstSpan(batch.values).subspan(begin, n);
     RETURN_IF_ERROR(
         rows->raw.Add(absl::MakeConstSpan(batch.handles).subspan(begin, n),
-                      values, batch.labels[r] != 0));
+                      values, batch.labels[r] != 0, 1, 0,
+                      absl::MakeConstSpan(batch.fields).subspan(begin, n)));
     begin = batch.ends[r];
   }
   return absl::OkStatus();

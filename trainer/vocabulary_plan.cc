@@ -104,7 +104,11 @@ absl::Status PackExamples(const ExampleBlocks& raw, const IdTable& table,
       const auto values = block.values() == nullptr
                               ? absl::Span<const float>()
                               : absl::MakeConstSpan(block.values() + begin, n);
-      RETURN_IF_ERROR(out->Add(rows, values, block.label(i)));
+      const auto fields = block.fields() == nullptr
+                              ? absl::Span<const uint16_t>()
+                              : absl::MakeConstSpan(block.fields() + begin, n);
+      RETURN_IF_ERROR(out->Add(rows, values, block.label(i), block.weight(i),
+                               block.group(i), fields));
     }
     return absl::OkStatus();
   }));

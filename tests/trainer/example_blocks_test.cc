@@ -23,13 +23,15 @@ using ::testing::HasSubstr;
 struct Example {
   std::vector<uint32_t> rows;
   std::vector<float> values;
+  std::vector<uint16_t> fields;  // empty: entry j is of field j
   bool label = false;
   float weight = 1;
   uint64_t group = 0;
 };
 
 std::vector<Example> SomeExamples(size_t n, bool ragged, bool values,
-                                  bool weights, bool groups) {
+                                  bool weights, bool groups,
+                                  bool fields = false) {
   Rng rng(n);
   std::vector<Example> examples(n);
   for (Example& x : examples) {
@@ -40,6 +42,11 @@ std::vector<Example> SomeExamples(size_t n, bool ragged, bool values,
       x.values.push_back(values && rng.Bernoulli(0.1)
                              ? static_cast<float>(rng.Normal())
                              : 1.0f);
+      // Implied for the first ones, so that a later one finds entries before.
+      if (fields) {
+        x.fields.push_back(
+            static_cast<uint16_t>(rng.Bernoulli(0.01) ? rng.Below(65536) : e));
+      }
     }
     x.label = rng.Bernoulli(0.3);
     if (weights && rng.Bernoulli(0.1)) x.weight = 2.5f;
@@ -52,7 +59,8 @@ ExampleBlocks Packed(const std::vector<Example>& examples,
                      const ExampleBlocksOptions& options) {
   ExampleBlocks blocks(options);
   for (const Example& x : examples) {
-    EXPECT_OK(blocks.Add(x.rows, x.values, x.label, x.weight, x.group));
+    EXPECT_OK(
+        blocks.Add(x.rows, x.values, x.label, x.weight, x.group, x.fields));
   }
   EXPECT_OK(blocks.Finish());
   return blocks;
@@ -69,6 +77,10 @@ void ExpectSame(const ExampleBlocks& blocks,
         EXPECT_EQ(b.rows()[b.begin(i) + e], x.rows[e]);
         EXPECT_LT(x.rows[e], b.row_limit());
         EXPECT_EQ(b.values() ? b.values()[b.begin(i) + e] : 1.0f, x.values[e]);
+        const uint16_t field =
+            x.fields.empty() ? static_cast<uint16_t>(e) : x.fields[e];
+        EXPECT_EQ(b.field(b.begin(i), e), field);
+        EXPECT_LT(field, b.field_limit());
       }
       EXPECT_EQ(b.label(i), x.label);
       EXPECT_EQ(b.weight(i), x.weight);
@@ -82,10 +94,10 @@ void ExpectSame(const ExampleBlocks& blocks,
 
 TEST(ExampleBlocks, GiveBackWhatWasAddedInEveryShapeAndPlace) {
   const TempDir dir;
-  for (int shape = 0; shape < 16; ++shape) {
+  for (int shape = 0; shape < 32; ++shape) {
     for (const size_t n : {0, 1, 2, 63, 64, 65, 1000}) {
-      const auto examples =
-          SomeExamples(n, shape & 1, shape & 2, shape & 4, shape & 8);
+      const auto examples = SomeExamples(n, shape & 1, shape & 2, shape & 4,
+                                         shape & 8, shape & 16);
       ExampleBlocksOptions options;
       options.block_bytes = 4096;
       ExpectSame(Packed(examples, options), examples);
@@ -107,12 +119,16 @@ TEST(ExampleBlocks, StoreOnlyWhatDiffersFromTheDefault) {
   ASSERT_OK_AND_ASSIGN(const auto block, plain.Read(0));
   EXPECT_EQ(block->width(), 5);
   EXPECT_EQ(block->values(), nullptr);
+  EXPECT_EQ(block->fields(), nullptr);
+  EXPECT_EQ(block->field(5, 3), 3);
+  EXPECT_EQ(block->field_limit(), 5);
   EXPECT_EQ(block->weights(), nullptr);
   // header, 5 rows of 4 bytes and a label each, each part padded to 64
   EXPECT_EQ(block->bytes(), 64 + 20032 + 1024);
   const auto full = Packed(SomeExamples(1000, true, true, true, true), options);
   EXPECT_EQ((*full.Read(0))->width(), 0);
   EXPECT_NE((*full.Read(0))->values(), nullptr);
+  EXPECT_NE((*full.Read(0))->fields(), nullptr);
   EXPECT_NE((*full.Read(0))->weights(), nullptr);
 }
 
@@ -161,12 +177,29 @@ TEST(ExampleBlocks, EntriesWithoutARowAreLeftOut) {
   EXPECT_EQ(blocks.entries(), 2);
 }
 
+TEST(ExampleBlocks, FieldsSurviveEntriesThatAreLeftOut) {
+  ExampleBlocks blocks;
+  ASSERT_OK(blocks.Add({1, 2, 3}, {}, true));
+  ASSERT_OK(blocks.Add({1, kNoRow, 3}, {}, true));
+  ASSERT_OK(blocks.Add({kNoRow, 2, 3, 4}, {}, true, 1, 0, {7, 8, 8, 9}));
+  ASSERT_OK(blocks.Finish());
+  ASSERT_OK_AND_ASSIGN(const auto block, blocks.Read(0));
+  ASSERT_EQ(block->entries(), 8);
+  EXPECT_THAT(std::vector<uint16_t>(block->fields(), block->fields() + 8),
+              ::testing::ElementsAre(0, 1, 2, 0, 2, 8, 8, 9));
+  EXPECT_EQ(block->field_limit(), 10);
+}
+
 TEST(ExampleBlocks, BadExamplesAreRefusedByReason) {
   ExampleBlocks blocks;
   const auto invalid = [](const char* what) {
     return StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(what));
   };
   EXPECT_THAT(blocks.Add({1, 2}, {1}, true), invalid("2 rows but 1 values"));
+  EXPECT_THAT(blocks.Add({1, 2}, {}, true, 1, 0, {1}),
+              invalid("2 rows but 1 fields"));
+  EXPECT_THAT(blocks.Add(std::vector<uint32_t>(65537), {}, true),
+              invalid("65537 rows but 0 fields"));
   EXPECT_THAT(blocks.Add({1}, {NAN}, true), invalid("not finite"));
   EXPECT_THAT(blocks.Add({1}, {INFINITY}, true), invalid("not finite"));
   EXPECT_THAT(blocks.Add({1}, {}, true, -1), invalid("weight -1"));
@@ -192,7 +225,8 @@ TEST(ExampleBlocks, SpillingIntoAMissingDirectoryIsAnError) {
 }
 
 TEST(ExampleBlock, AnyWrongByteIsFound) {
-  const auto blocks = Packed(SomeExamples(20, true, true, true, true), {});
+  const auto blocks =
+      Packed(SomeExamples(20, true, true, true, true, true), {});
   ASSERT_OK_AND_ASSIGN(const auto block, blocks.Read(0));
   const std::vector<uint64_t> words(block->words().begin(),
                                     block->words().end());

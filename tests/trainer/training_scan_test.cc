@@ -122,6 +122,7 @@ FakeReader RandomLog(int decisions) {
 struct Row {
   std::vector<uint64_t> ids;
   std::vector<float> values;
+  std::vector<uint16_t> fields;
   bool clicked;
   friend bool operator==(const Row&, const Row&) = default;
 };
@@ -153,6 +154,8 @@ std::vector<Row> SlowRows(FakeReader* reader, const FeatureExtractor& extractor,
         row.ids.insert(row.ids.end(), part->ids.begin(), part->ids.end());
         row.values.insert(row.values.end(), part->values.begin(),
                           part->values.end());
+        row.fields.insert(row.fields.end(), part->fields.begin(),
+                          part->fields.end());
       }
       std::vector<uint64_t> distinct = row.ids;
       std::sort(distinct.begin(), distinct.end());
@@ -174,6 +177,7 @@ std::vector<Row> Unpack(const ExampleBlocks& raw, const IdTable& ids) {
         row.ids.push_back(ids.entry(block.rows()[e]).id);
         row.values.push_back(block.values() != nullptr ? block.values()[e]
                                                        : 1.0f);
+        row.fields.push_back(block.field(block.begin(i), e - block.begin(i)));
       }
     }
     return absl::OkStatus();

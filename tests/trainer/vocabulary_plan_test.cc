@@ -136,6 +136,23 @@ TEST(PackExamples, KnownIdsAreDroppedToTheRowOfTheirFieldAtTheRate) {
   EXPECT_NE(PackThousands(0.1, true, 2).rows, packed.rows);
 }
 
+TEST(PackExamples, EntriesKeepTheirFieldsWhateverIsLeftOut) {
+  IdTable table;
+  const uint32_t first = table.Intern(10, 0, 9);
+  const uint32_t rare = table.Intern(20, 1, 1);
+  const uint32_t last = table.Intern(30, 2, 9);
+  ExampleBlocks raw, out;
+  ASSERT_OK(raw.Add({first, rare, last}, {}, true));  // implied
+  ASSERT_OK(raw.Add({last, last, first}, {}, true, 1, 0, {2, 2, 0}));
+  ASSERT_OK(raw.Finish());
+  const VocabularyPlan plan(table, {2, 2, 2}, false, nullptr);
+  ASSERT_OK(PackExamples(raw, table, plan, {}, &out));
+  ASSERT_OK_AND_ASSIGN(const auto block, out.Read(0));
+  ASSERT_EQ(block->entries(), 5);
+  EXPECT_THAT(std::vector<uint16_t>(block->fields(), block->fields() + 5),
+              ElementsAre(0, 2, 2, 2, 0));
+}
+
 TEST(PackExamples, WithoutOovRowsNothingIsDropped) {
   EXPECT_EQ(PackThousands(0.1, false, 1).drops, 0u);
 }
