@@ -94,12 +94,29 @@ void PackPanels(size_t words, size_t n, uint32_t* out, const Fill& fill) {
   }
 }
 
-// Copies the transpose of b, [n][k] with ld `ldb`, to panels.
+// Copies the transpose of b, [n][k] with ld `ldb`, to panels; by squares of 16,
+// so that both sides of a square stay in the cache.
 void PackTransposed(const uint32_t* b, size_t k, size_t n, size_t ldb,
                     uint32_t* out) {
-  PackPanels(k, n, out, [&](size_t p, size_t j, size_t count, uint32_t* row) {
-    for (size_t q = 0; q < count; ++q) row[q] = b[(j + q) * ldb + p];
-  });
+  constexpr size_t kSide = 16;
+  for (size_t j = 0; j < n;) {
+    const size_t width = PanelWidth(n - j);
+    uint32_t* const panel = out + j * k;
+    for (size_t q = 0; q < width; q += kSide) {
+      for (size_t p = 0; p < k; p += kSide) {
+        const size_t side = std::min(kSide, k - p);
+        for (size_t i = q; i < q + kSide; ++i) {
+          uint32_t* to = panel + p * width + i;
+          const uint32_t* from = b + (j + i) * ldb + p;
+          const bool inside = j + i < n;
+          for (size_t r = 0; r < side; ++r, to += width) {
+            *to = inside ? from[r] : 0;
+          }
+        }
+      }
+    }
+    j += width;
+  }
 }
 
 // Room for [words][n] in `scratch`, aligned to a cache line.
