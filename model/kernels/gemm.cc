@@ -82,23 +82,41 @@ size_t LinesFor(size_t words, size_t n) { return words * ((n + 15) / 16); }
 // of each panel of a packed [words][n] matrix, and clears what is past n.
 template <typename Fill>
 void PackPanels(size_t words, size_t n, uint32_t* out, const Fill& fill) {
-  for (size_t j = 0; j < n;) {
-    const size_t width = PanelWidth(n - j);
-    const size_t count = std::min(width, n - j);
-    for (size_t p = 0; p < words; ++p, out += width) {
-      fill(p, j, count, out);
-      std::memset(out + count, 0, (width - count) * sizeof(*out));
+  for (size_t p = 0; p < words; ++p) {
+    for (size_t j = 0; j < n;) {
+      const size_t width = PanelWidth(n - j);
+      const size_t count = std::min(width, n - j);
+      uint32_t* const row = out + j * words + p * width;
+      fill(p, j, count, row);
+      if (count < width) std::fill(row + count, row + width, 0);
+      j += width;
     }
-    j += width;
   }
 }
 
-// Copies the transpose of b, [n][k] with ld `ldb`, to panels.
+// Copies the transpose of b, [n][k] with ld `ldb`, to panels; by squares of 16,
+// so that both sides of a square stay in the cache.
 void PackTransposed(const uint32_t* b, size_t k, size_t n, size_t ldb,
                     uint32_t* out) {
-  PackPanels(k, n, out, [&](size_t p, size_t j, size_t count, uint32_t* row) {
-    for (size_t q = 0; q < count; ++q) row[q] = b[(j + q) * ldb + p];
-  });
+  constexpr size_t kSide = 16;
+  for (size_t j = 0; j < n;) {
+    const size_t width = PanelWidth(n - j);
+    uint32_t* const panel = out + j * k;
+    for (size_t q = 0; q < width; q += kSide) {
+      for (size_t p = 0; p < k; p += kSide) {
+        const size_t side = std::min(kSide, k - p);
+        for (size_t i = q; i < q + kSide; ++i) {
+          uint32_t* to = panel + p * width + i;
+          const uint32_t* from = b + (j + i) * ldb + p;
+          const bool inside = j + i < n;
+          for (size_t r = 0; r < side; ++r, to += width) {
+            *to = inside ? from[r] : 0;
+          }
+        }
+      }
+    }
+    j += width;
+  }
 }
 
 // Room for [words][n] in `scratch`, aligned to a cache line.
@@ -120,10 +138,12 @@ void MultiplyTransposed(PanelFunction function, size_t m, size_t n, size_t k,
   alignas(64) uint32_t a[kBlockRows * kBlockK];
   const auto block_of = [&](size_t i, size_t rows, size_t p,
                             size_t words) -> Block {
-    for (size_t t = 0; t < rows; t += kTileRows) {
-      const size_t count = std::min(kTileRows, rows - t);
-      for (size_t q = 0; q < words; ++q) {
-        row_a(p + q, i + t, count, a + t * words + q * kTileRows);
+    uint32_t row[kBlockRows] = {};
+    for (size_t q = 0; q < words; ++q) {
+      row_a(p + q, i, rows, row);
+      for (size_t t = 0; t < rows; t += kTileRows) {
+        std::memcpy(a + t * words + q * kTileRows, row + t,
+                    kTileRows * sizeof(*row));
       }
     }
     return {a, kTileRows * words, 1, kTileRows};
@@ -134,7 +154,10 @@ void MultiplyTransposed(PanelFunction function, size_t m, size_t n, size_t k,
 // Words of rows of a float matrix.
 auto FloatRows(const float* x, size_t ld) {
   return [x, ld](size_t p, size_t j, size_t count, uint32_t* out) {
-    std::memcpy(out, x + p * ld + j, count * sizeof(float));
+    const float* row = x + p * ld + j;
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16) std::memcpy(out + i, row + i, 64);
+    for (; i < count; ++i) std::memcpy(out + i, row + i, 4);
   };
 }
 

@@ -222,6 +222,14 @@ ADRANK_AVX512 void Avx512Tile(const GemmPanel& x, const uint32_t* words,
   const auto* a = reinterpret_cast<const float*>(words);
   const auto* b = static_cast<const float*>(x.b);
   const size_t row = x.a_row, step = x.a_step;
+  if (!x.accumulate) {
+    // The first touch of this part of c; the stores come k steps later.
+    for (int r = 0; r < R; ++r) {
+      for (int v = 0; v < V; ++v) {
+        __builtin_prefetch(c + r * x.ldc + 16 * v, 1);
+      }
+    }
+  }
   const __mmask16 last =
       static_cast<__mmask16>((2u << (x.n - 16 * (V - 1) - 1)) - 1);
   __m512 sum[R][V];
