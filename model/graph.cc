@@ -61,7 +61,8 @@ class Builder {
   absl::Status PlaceFields() {
     const size_t n = layout_.names.size();
     const uint32_t dim = g_.spec.dim();
-    if (dim > kMaxDim) return Bad("dim: ", dim, " is not in [1, ", kMaxDim, "]");
+    if (dim > kMaxDim)
+      return Bad("dim: ", dim, " is not in [1, ", kMaxDim, "]");
     g_.fields.resize(n);
     absl::flat_hash_map<std::string, size_t> index;
     for (size_t f = 0; f < n; ++f) {
@@ -96,9 +97,8 @@ class Builder {
   }
 
   bool OneSize() const {
-    return std::all_of(g_.order.begin(), g_.order.end(), [&](uint16_t f) {
-      return g_.fields[f].dim == g_.dim;
-    });
+    return std::all_of(g_.order.begin(), g_.order.end(),
+                       [&](uint16_t f) { return g_.fields[f].dim == g_.dim; });
   }
   absl::Status CheckOneSize() const {
     bool needs = g_.spec.pairwise() != v1::ModelGraph::PAIRWISE_UNSPECIFIED;
@@ -400,8 +400,8 @@ class Builder {
       node.aux2 = AddBuffer(layer.rank());
     } else {
       node.kind = NodeKind::kCross;
-      node.t[0] = AddTensor(where_ + ".W", width, width, Tensor::Init::kXavier,
-                            true);
+      node.t[0] =
+          AddTensor(where_ + ".W", width, width, Tensor::Init::kXavier, true);
       node.t[1] = AddTensor(where_ + ".b", 1, width, Tensor::Init::kZero);
     }
     node.aux = AddBuffer(width);
@@ -471,9 +471,7 @@ absl::StatusOr<Graph> Graph::Create(const v1::ModelGraph& spec,
   return Builder(spec, fields, training).Build();
 }
 
-bool Graph::IsPlainFm() const {
-  return linear && has_fm && nodes.size() == 1;
-}
+bool Graph::IsPlainFm() const { return linear && has_fm && nodes.size() == 1; }
 
 uint64_t Graph::MultiplyAdds() const {
   uint64_t sum = 0;
@@ -512,8 +510,8 @@ std::vector<float> FoldBatchNorm(const Graph& training,
     const Tensor* b = TensorNamed(inference, base + ".b");
     for (uint32_t j = 0; j < scale.cols; ++j) {
       // In double: it is done once, and rounds once.
-      const double s =
-          g[j] / std::sqrt(static_cast<double>(variance[j]) + kBatchNormEpsilon);
+      const double s = g[j] / std::sqrt(static_cast<double>(variance[j]) +
+                                        kBatchNormEpsilon);
       if (own != nullptr) {
         folded[own->offset + j] = static_cast<float>(s);
         folded[own->offset + own->cols + j] =

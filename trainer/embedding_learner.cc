@@ -1,0 +1,617 @@
+#include "trainer/embedding_learner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "base/status_macros.h"
+#include "model/model.h"
+#include "model/portable_math.h"
+#include "trainer/batch_entries.h"
+#include "trainer/dense_adam.h"
+#include "trainer/graph_trainer.h"
+#include "trainer/progress.h"
+#include "trainer/thread_team.h"
+
+namespace adrank {
+namespace {
+
+constexpr uint32_t kMaxThreads = 64;
+constexpr char kMagic[] = "AXEMBD01";
+constexpr uint64_t kRowSalt = 0x726f7773;
+// Rows of a table that one task steps through.
+constexpr uint64_t kTableRange = 4096;
+
+uint32_t Threads(uint32_t threads) {
+  if (threads == 0) threads = std::thread::hardware_concurrency();
+  return std::clamp<uint32_t>(threads, 1, kMaxThreads);
+}
+
+absl::Status CheckOptions(const EmbeddingOptions& o, const Graph& graph,
+                          uint64_t rows) {
+  const auto bad = [](absl::string_view what, double value,
+                      absl::string_view rule) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("embedding.", what, ": ", value, " is not ", rule));
+  };
+  const auto positive = [](float v) { return v > 0 && std::isfinite(v); };
+  const auto not_negative = [](float v) { return v >= 0 && std::isfinite(v); };
+  if (!positive(o.table.learning_rate)) {
+    return bad("table.learning_rate", o.table.learning_rate, "finite and > 0");
+  }
+  if (!not_negative(o.table.l2)) {
+    return bad("table.l2", o.table.l2, "finite and >= 0");
+  }
+  if (!not_negative(o.table.initial_std)) {
+    return bad("table.initial_std", o.table.initial_std, "finite and >= 0");
+  }
+  if (!positive(o.dense_rate)) {
+    return bad("dense.learning_rate", o.dense_rate, "finite and > 0");
+  }
+  if (!not_negative(o.dense_l2)) {
+    return bad("dense.l2", o.dense_l2, "finite and >= 0");
+  }
+  if (o.batch_size < 1 || o.batch_size > (1u << 20)) {
+    return bad("batch_size", o.batch_size, "in [1, 1048576]");
+  }
+  if (!(o.average_decay >= 0 && o.average_decay < 1)) {
+    return bad("average_decay", o.average_decay, "in [0, 1)");
+  }
+  if (!std::isfinite(o.initial_bias)) {
+    return bad("initial_bias", o.initial_bias, "finite");
+  }
+  if (o.self_distillation && (!graph.mean || graph.outputs < 2)) {
+    return absl::InvalidArgumentError(
+        "embedding.self_distillation: needs combine MEAN and two streams");
+  }
+  if (rows >= kNoRow) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("embedding: ", rows, " rows, at most ", kNoRow - 1));
+  }
+  return absl::OkStatus();
+}
+
+struct StateHead {
+  char magic[8];
+  uint64_t parameters;
+  uint64_t steps;
+  uint64_t schedule_begin;
+  uint64_t examples;
+  double rate_scale;
+};
+
+}  // namespace
+
+EmbeddingOptions EmbeddingOptionsFrom(const v1::EmbeddingConfig& config,
+                                      uint64_t seed, uint32_t threads) {
+  EmbeddingOptions o;
+  const v1::TableOptimizer& table = config.table();
+  o.graph = config.graph();
+  using Optimizer = RowTableOptions::Optimizer;
+  o.table.optimizer =
+      table.kind() == v1::TableOptimizer::ADAGRAD     ? Optimizer::kAdagrad
+      : table.kind() == v1::TableOptimizer::ADAM      ? Optimizer::kAdam
+      : table.kind() == v1::TableOptimizer::ADAM_LAZY ? Optimizer::kAdamLazy
+                                                      : Optimizer::kAdagradRow;
+  const bool adam = table.kind() == v1::TableOptimizer::ADAM ||
+                    table.kind() == v1::TableOptimizer::ADAM_LAZY;
+  const auto or_default = [](double value, double otherwise) {
+    return static_cast<float>(value == 0 ? otherwise : value);
+  };
+  o.table.learning_rate =
+      or_default(table.learning_rate(), adam ? 0.001 : 0.05);
+  o.table.l2 = static_cast<float>(table.l2());
+  o.table.linear_l2 = std::max(0.0f, or_default(table.linear_l2(), table.l2()));
+  o.table.l2_by_frequency = table.l2_mode() == v1::TableOptimizer::BY_FREQUENCY;
+  o.table.initial_std = or_default(table.initial_std(), adam ? 1e-4 : 0.01);
+  o.table.initial_accumulator = or_default(table.initial_accumulator(), 1e-6);
+  o.table.average_decay = static_cast<float>(config.average_decay());
+  if (table.has_linear_ftrl()) {
+    const v1::LogisticConfig& ftrl = table.linear_ftrl();
+    o.table.linear_ftrl = true;
+    o.table.ftrl = {1 / or_default(ftrl.alpha(), 0.05),
+                    or_default(ftrl.beta(), 1), static_cast<float>(ftrl.l1()),
+                    static_cast<float>(ftrl.l2())};
+  }
+  o.dense_rate = or_default(config.dense().learning_rate(), 0.001);
+  o.dense_l2 = static_cast<float>(config.dense().l2());
+  o.clip_norm = or_default(config.dense().clip_norm(), 10);
+  if (config.batch_size() > 0) o.batch_size = config.batch_size();
+  o.average_decay = static_cast<float>(config.average_decay());
+  o.self_distillation = config.self_distillation();
+  o.bf16 = config.bf16();
+  o.schedule = config.schedule();
+  o.seed = seed;
+  o.threads = threads;
+  return o;
+}
+
+class EmbeddingLearner::Impl {
+ public:
+  Impl(const EmbeddingOptions& options, Graph training, Graph inference,
+       uint64_t rows)
+      : options_(options),
+        inference_(std::move(inference)),
+        team_(Threads(options.threads)),
+        trainer_(std::move(training), {options.seed, options.bf16}, &team_),
+        table_(TableOptions(options, trainer_.graph()), rows),
+        dense_(trainer_.graph(), options.dense_rate, options.dense_l2,
+               options.average_decay) {
+    trainer_.parameters()[0] = options.initial_bias;
+    dense_.StartAverage(trainer_.parameters());
+  }
+
+  absl::Status Check(const ExampleBlock& block) const;
+  absl::Status Update(const ExampleBlock& block,
+                      absl::Span<const uint32_t> order);
+  absl::Status Predict(const ExampleBlock& block, absl::Span<float> logits);
+  std::string Save() const;
+  absl::Status Restore(absl::string_view state);
+  EmbeddingWeights Freeze();
+  void Settle();
+  // The parameters that are evaluated.
+  const std::vector<float>& Evaluated() const {
+    return options_.average_decay > 0 ? dense_.average()
+                                      : trainer_.parameters();
+  }
+
+  EmbeddingOptions options_;
+  const Graph inference_;
+  ThreadTeam team_;
+  GraphTrainer trainer_;
+  RowTable table_;
+  DenseAdam dense_;
+  BatchEntries entries_;
+  ProgressMeter meter_;
+  uint64_t schedule_begin_ = 0;  // examples seen when it began
+  uint64_t examples_ = 0;
+  double rate_scale_ = 1;
+
+ private:
+  static RowTableOptions TableOptions(const EmbeddingOptions& options,
+                                      const Graph& graph) {
+    RowTableOptions table = options.table;
+    table.dim = graph.dim;
+    table.linear = graph.linear;
+    table.seed = MixBits(options.seed ^ kRowSalt);
+    table.average_decay = options.average_decay;
+    if (!graph.linear) table.linear_ftrl = false;
+    return table;
+  }
+
+  bool dense_table() const {
+    return options_.table.optimizer == RowTableOptions::Optimizer::kAdam;
+  }
+  float RateFactor() const;
+  void Batch(const ExampleBlock& block, absl::Span<const uint32_t> examples);
+  void Gather(bool evaluated);
+  void Judge(const ExampleBlock& block, absl::Span<const uint32_t> examples);
+  void RowGradient(absl::Span<const uint32_t> group, float* gradient) const;
+  void StepRows();
+  void StepAllRows(float scale);
+  double TableSquares();
+  // Cuts n examples into batches of nearly equal size.
+  template <typename Work>
+  void ForEachBatch(size_t n, const Work& work) const {
+    const size_t batches = (n + options_.batch_size - 1) / options_.batch_size;
+    for (size_t b = 0; b < batches; ++b) {
+      const size_t begin = n * b / batches;
+      work(begin, n * (b + 1) / batches - begin);
+    }
+  }
+};
+
+absl::Status EmbeddingLearner::Impl::Check(const ExampleBlock& block) const {
+  if (block.row_limit() > table_.rows()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("examples name row ", block.row_limit() - 1,
+                     ", the learner has ", table_.rows(), " rows"));
+  }
+  const size_t fields = inference_.fields.size();
+  const size_t limit =
+      block.fields() == nullptr ? block.width() : block.field_limit();
+  if (limit > fields) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "examples name field ", limit - 1, ", the graph has ", fields));
+  }
+  return absl::OkStatus();
+}
+
+float EmbeddingLearner::Impl::RateFactor() const {
+  const v1::Schedule& s = options_.schedule;
+  const double total = static_cast<double>(options_.total_examples);
+  double factor = rate_scale_;
+  if (total <= 0) return static_cast<float>(factor);
+  const double at = std::clamp(
+      static_cast<double>(examples_ - schedule_begin_) / total, 0.0, 1.0);
+  if (at < s.warm_up()) factor *= at / s.warm_up();
+  const double begin = std::max(s.decay_begin(), s.warm_up());
+  const double x = begin < 1 ? std::max(0.0, (at - begin) / (1 - begin)) : 0;
+  if (s.decay() == v1::Schedule::LINEAR) {
+    factor *= 1 - x * (1 - s.final_factor());
+  } else if (s.decay() == v1::Schedule::COSINE) {
+    factor *= s.final_factor() +
+              (1 - s.final_factor()) * 0.5 * (1 + std::cos(x * M_PI));
+  }
+  return static_cast<float>(factor);
+}
+
+absl::Status EmbeddingLearner::Impl::Update(const ExampleBlock& block,
+                                            absl::Span<const uint32_t> order) {
+  RETURN_IF_ERROR(Check(block));
+  std::vector<uint32_t> all;
+  if (order.empty()) {
+    all.resize(block.examples());
+    for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint32_t>(i);
+    order = all;
+  }
+  for (const uint32_t i : order) {
+    if (i >= block.examples()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("order names example ", i, " of ", block.examples()));
+    }
+  }
+  ForEachBatch(order.size(), [&](size_t begin, size_t n) {
+    Batch(block, order.subspan(begin, n));
+  });
+  return absl::OkStatus();
+}
+
+void EmbeddingLearner::Impl::Batch(const ExampleBlock& block,
+                                   absl::Span<const uint32_t> examples) {
+  const float factor = RateFactor();
+  table_.BeginStep(factor);
+  entries_.Assign(block, examples, &team_);
+  entries_.Sort(&team_);
+  if (options_.table.optimizer == RowTableOptions::Optimizer::kAdamLazy) {
+    entries_.ForEachRow(&team_, [&](uint32_t row, absl::Span<const uint32_t>) {
+      table_.CatchUp(row);
+    });
+  }
+  trainer_.Resize(examples.size());
+  Gather(false);
+  trainer_.Forward(true, table_.step());
+  Judge(block, examples);
+  trainer_.Backward();
+  double squares = 0;
+  if (options_.clip_norm > 0) {
+    squares = dense_.Squares(trainer_.parameters(), trainer_.gradients());
+  }
+  float scale = 1;
+  if (dense_table()) {
+    entries_.ForEachRow(&team_,
+                        [&](uint32_t row, absl::Span<const uint32_t> group) {
+                          float gradient[160];
+                          RowGradient(group, gradient);
+                          table_.AddGradient(row, gradient);
+                        });
+    squares += TableSquares();
+  }
+  if (options_.clip_norm > 0 &&
+      squares > double{options_.clip_norm} * options_.clip_norm) {
+    scale = static_cast<float>(options_.clip_norm / std::sqrt(squares));
+  }
+  if (dense_table()) {
+    StepAllRows(scale);
+  } else {
+    StepRows();
+  }
+  dense_.Step(factor, scale, trainer_.gradients(), &trainer_.parameters(),
+              &team_);
+  trainer_.ParametersChanged();
+  examples_ += examples.size();
+}
+
+// Embeddings, pooled by field, and the linear part of every example.
+void EmbeddingLearner::Impl::Gather(bool evaluated) {
+  const Graph& graph = inference_;
+  const size_t width = graph.input_width();
+  entries_.ForEachExample(&team_, [&](size_t i, size_t begin, size_t end) {
+    float* const x = trainer_.input() + i * width;
+    std::fill_n(x, width, 0.0f);
+    double linear = 0;
+    float square = 0;
+    for (size_t e = begin; e < end; ++e) {
+      if (e + 16 < entries_.size()) {
+        __builtin_prefetch(table_.row(entries_.row(e + 16)));
+      }
+      const uint32_t r = entries_.row(e);
+      const float* const v = evaluated ? table_.evaluated(r) : table_.row(r);
+      const float value = entries_.value(e);
+      const GraphField& field = graph.fields[entries_.field(e)];
+      float* const to = x + field.column;
+      for (uint32_t d = 0; d < field.dim; ++d) to[d] += value * v[d];
+      if (graph.linear) linear += double{value} * v[graph.dim];
+      if (graph.has_fm) {
+        float sum = 0;
+        for (uint32_t d = 0; d < field.dim; ++d) sum += v[d] * v[d];
+        square += value * value * sum;
+      }
+    }
+    trainer_.linear()[i] = static_cast<float>(linear);
+    trainer_.square()[i] = square;
+  });
+}
+
+// The loss's derivatives: mean over the batch of the weighted log loss, plus,
+// with self-distillation, each stream's log loss against the combined
+// probability, which is not differentiated.
+void EmbeddingLearner::Impl::Judge(const ExampleBlock& block,
+                                   absl::Span<const uint32_t> examples) {
+  const Graph& graph = trainer_.graph();
+  const double n = static_cast<double>(examples.size());
+  const double share = graph.mean ? 1.0 / graph.outputs : 1.0;
+  for (size_t i = 0; i < examples.size(); ++i) {
+    const double weight = block.weight(examples[i]);
+    const double p = Sigmoid(trainer_.logits()[i]);
+    const bool label = block.label(examples[i]);
+    meter_.Add(trainer_.logits()[i], p, label, block.weight(examples[i]));
+    const double delta = (p - (label ? 1.0 : 0.0)) * weight / n;
+    double shared = delta;
+    for (uint16_t o = 0; o < graph.outputs; ++o) {
+      double own = share * delta;
+      if (options_.self_distillation) {
+        const double q = Sigmoid(trainer_.OutputLogit(o, i));
+        const double distilled = (q - p) * weight / n;
+        own += distilled;
+        shared += distilled;
+      }
+      trainer_.output_deltas(o)[i] = static_cast<float>(own);
+    }
+    trainer_.shared_deltas()[i] = static_cast<float>(shared);
+  }
+}
+
+// Sum over the group's entries, in their order.
+void EmbeddingLearner::Impl::RowGradient(absl::Span<const uint32_t> group,
+                                         float* gradient) const {
+  const Graph& graph = inference_;
+  const size_t width = graph.input_width();
+  std::fill_n(gradient, table_.stride(), 0.0f);
+  float self = 0;
+  for (const uint32_t e : group) {
+    const size_t i = entries_.example(e);
+    const float value = entries_.value(e);
+    const GraphField& field = graph.fields[entries_.field(e)];
+    const float* const d = trainer_.input_gradient() + i * width + field.column;
+    for (uint32_t k = 0; k < field.dim; ++k) gradient[k] += value * d[k];
+    const float delta = const_cast<GraphTrainer&>(trainer_).shared_deltas()[i];
+    if (graph.linear) gradient[graph.dim] += value * delta;
+    self += delta * value * value;
+  }
+  if (graph.has_fm) {  // an entry has no pair with itself
+    const float* const v = table_.row(entries_.row(group[0]));
+    const GraphField& field = graph.fields[entries_.field(group[0])];
+    for (uint32_t k = 0; k < field.dim; ++k) gradient[k] -= self * v[k];
+  }
+}
+
+void EmbeddingLearner::Impl::StepRows() {
+  entries_.ForEachRow(
+      &team_, [&](uint32_t row, absl::Span<const uint32_t> group) {
+        float gradient[160];
+        RowGradient(group, gradient);
+        table_.Step(row, gradient, static_cast<uint32_t>(group.size()));
+      });
+}
+
+double EmbeddingLearner::Impl::TableSquares() {
+  const uint64_t ranges = (table_.rows() + kTableRange - 1) / kTableRange;
+  std::vector<double> squares(ranges);
+  ParallelFor(&team_, ranges, [&](size_t i, uint32_t) {
+    squares[i] = table_.Regularize(
+        i * kTableRange, std::min(table_.rows(), (i + 1) * kTableRange));
+  });
+  double sum = 0;
+  for (const double s : squares) sum += s;
+  return sum;
+}
+
+void EmbeddingLearner::Impl::StepAllRows(float scale) {
+  const uint64_t ranges = (table_.rows() + kTableRange - 1) / kTableRange;
+  ParallelFor(&team_, ranges, [&](size_t i, uint32_t) {
+    table_.StepAll(i * kTableRange,
+                   std::min(table_.rows(), (i + 1) * kTableRange), scale);
+  });
+}
+
+void EmbeddingLearner::Impl::Settle() {
+  const uint64_t ranges = (table_.rows() + kTableRange - 1) / kTableRange;
+  // kAdamLazy looks one step ahead for all rows at once.
+  if (options_.table.optimizer == RowTableOptions::Optimizer::kAdamLazy) {
+    table_.Settle(0, table_.rows());
+    return;
+  }
+  ParallelFor(&team_, ranges, [&](size_t i, uint32_t) {
+    table_.Settle(i * kTableRange,
+                  std::min(table_.rows(), (i + 1) * kTableRange));
+  });
+}
+
+absl::Status EmbeddingLearner::Impl::Predict(const ExampleBlock& block,
+                                             absl::Span<float> logits) {
+  CHECK_EQ(logits.size(), block.examples());
+  RETURN_IF_ERROR(Check(block));
+  Settle();
+  std::vector<float> learnt;
+  if (options_.average_decay > 0) {
+    learnt = trainer_.parameters();
+    trainer_.parameters() = dense_.average();
+    trainer_.ParametersChanged();
+  }
+  std::vector<uint32_t> all(block.examples());
+  for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint32_t>(i);
+  ForEachBatch(all.size(), [&](size_t begin, size_t n) {
+    entries_.Assign(block, absl::MakeConstSpan(all).subspan(begin, n), &team_);
+    trainer_.Resize(n);
+    Gather(true);
+    trainer_.Forward(false, 0);
+    std::copy_n(trainer_.logits().begin(), n, logits.begin() + begin);
+  });
+  if (options_.average_decay > 0) {
+    trainer_.parameters() = std::move(learnt);
+    trainer_.ParametersChanged();
+  }
+  return absl::OkStatus();
+}
+
+EmbeddingWeights EmbeddingLearner::Impl::Freeze() {
+  Settle();
+  EmbeddingWeights frozen;
+  const uint32_t dim = inference_.dim;
+  frozen.dim = dim;
+  frozen.parameters = FoldBatchNorm(trainer_.graph(), Evaluated(), inference_);
+  frozen.vectors.resize(table_.rows() * dim);
+  if (inference_.linear) frozen.linear.resize(table_.rows());
+  for (uint64_t r = 0; r < table_.rows(); ++r) {
+    const float* const w = table_.evaluated(r);
+    std::copy_n(w, dim, &frozen.vectors[r * dim]);
+    if (inference_.linear) frozen.linear[r] = w[dim];
+  }
+  return frozen;
+}
+
+std::string EmbeddingLearner::Impl::Save() const {
+  StateHead head = {{},
+                    trainer_.parameters().size(),
+                    table_.step(),
+                    schedule_begin_,
+                    examples_,
+                    rate_scale_};
+  std::memcpy(head.magic, kMagic, sizeof(head.magic));
+  std::string state;
+  state.append(reinterpret_cast<const char*>(&head), sizeof(head));
+  const std::vector<float>& p = trainer_.parameters();
+  state.append(reinterpret_cast<const char*>(p.data()),
+               p.size() * sizeof(float));
+  dense_.Save(&state);
+  table_.Save(&state);
+  const uint64_t checksum = Hash64(state);
+  state.append(reinterpret_cast<const char*>(&checksum), sizeof(checksum));
+  return state;
+}
+
+absl::Status EmbeddingLearner::Impl::Restore(absl::string_view state) {
+  StateHead head;
+  if (state.size() < sizeof(head) + 8) {
+    return absl::DataLossError(absl::StrCat("optimizer state: ", state.size(),
+                                            " bytes are less than its header"));
+  }
+  std::memcpy(&head, state.data(), sizeof(head));
+  if (std::memcmp(head.magic, kMagic, 8) != 0) {
+    return absl::FailedPreconditionError(
+        "optimizer state: not of an embedding learner of this format");
+  }
+  uint64_t checksum;
+  std::memcpy(&checksum, state.data() + state.size() - 8, 8);
+  if (checksum != Hash64(state.substr(0, state.size() - 8))) {
+    return absl::DataLossError("optimizer state: wrong checksum");
+  }
+  if (head.parameters != trainer_.parameters().size()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "optimizer state: of a graph of ", head.parameters,
+        " parameters, this one has ", trainer_.parameters().size()));
+  }
+  absl::string_view rest = state.substr(sizeof(head));
+  rest.remove_suffix(8);
+  // Into copies, so that an error changes nothing.
+  std::vector<float> parameters(head.parameters);
+  if (rest.size() < parameters.size() * sizeof(float)) {
+    return absl::DataLossError("optimizer state: cut short");
+  }
+  std::memcpy(parameters.data(), rest.data(),
+              parameters.size() * sizeof(float));
+  rest.remove_prefix(parameters.size() * sizeof(float));
+  DenseAdam dense = dense_;
+  RETURN_IF_ERROR(dense.Restore(&rest));
+  RETURN_IF_ERROR(table_.Restore(&rest));
+  dense_ = std::move(dense);
+  trainer_.parameters() = std::move(parameters);
+  trainer_.ParametersChanged();
+  schedule_begin_ = head.schedule_begin;
+  examples_ = head.examples;
+  rate_scale_ = head.rate_scale;
+  return absl::OkStatus();
+}
+
+EmbeddingLearner::EmbeddingLearner(std::unique_ptr<Impl> impl)
+    : impl_(std::move(impl)) {}
+EmbeddingLearner::~EmbeddingLearner() = default;
+
+absl::StatusOr<std::unique_ptr<EmbeddingLearner>> EmbeddingLearner::Create(
+    const EmbeddingOptions& options, const FieldLayout& fields, uint64_t rows) {
+  ASSIGN_OR_RETURN(Graph training, Graph::Create(options.graph, fields, true));
+  ASSIGN_OR_RETURN(Graph inference,
+                   Graph::Create(options.graph, fields, false));
+  RETURN_IF_ERROR(CheckOptions(options, training, rows));
+  return std::unique_ptr<EmbeddingLearner>(
+      new EmbeddingLearner(std::make_unique<Impl>(options, std::move(training),
+                                                  std::move(inference), rows)));
+}
+
+absl::Status EmbeddingLearner::Update(const ExampleBlock& block,
+                                      absl::Span<const uint32_t> order) {
+  return impl_->Update(block, order);
+}
+absl::Status EmbeddingLearner::Predict(const ExampleBlock& block,
+                                       absl::Span<float> logits) const {
+  return impl_->Predict(block, logits);
+}
+v1::Metrics EmbeddingLearner::Progress() const {
+  return impl_->meter_.Metrics();
+}
+void EmbeddingLearner::ResetProgress() { impl_->meter_.Reset(); }
+std::string EmbeddingLearner::Save() const { return impl_->Save(); }
+absl::Status EmbeddingLearner::Restore(absl::string_view state) {
+  return impl_->Restore(state);
+}
+void EmbeddingLearner::ScaleRate(double factor) {
+  impl_->rate_scale_ *= factor;
+}
+double EmbeddingLearner::rate_scale() const { return impl_->rate_scale_; }
+void EmbeddingLearner::RestartSchedule(uint64_t total_examples) {
+  impl_->schedule_begin_ = impl_->examples_;
+  impl_->options_.total_examples = total_examples;
+  impl_->rate_scale_ = 1;
+}
+EmbeddingWeights EmbeddingLearner::Freeze() const { return impl_->Freeze(); }
+uint64_t EmbeddingLearner::rows() const { return impl_->table_.rows(); }
+uint64_t EmbeddingLearner::bytes() const { return impl_->table_.bytes(); }
+
+absl::Status EmbeddingLearner::Remap(absl::Span<const uint32_t> source) {
+  for (const uint32_t s : source) {
+    if (s != kNoRow && s >= rows()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("remap: row ", s, " of a learner of ", rows(), " rows"));
+    }
+  }
+  impl_->Settle();
+  impl_->table_.Remap(source);
+  return absl::OkStatus();
+}
+
+absl::Status EmbeddingLearner::CheckFinite() const {
+  impl_->Settle();
+  const uint64_t row = impl_->table_.FirstNotFinite();
+  if (row < rows()) {
+    return absl::InternalError(
+        absl::StrCat("embedding: a weight of row ", row, " is not finite"));
+  }
+  const std::vector<float>& p = impl_->Evaluated();
+  for (const Tensor& t : impl_->trainer_.graph().tensors) {
+    for (size_t i = 0; i < t.size(); ++i) {
+      if (std::isfinite(p[t.offset + i])) continue;
+      return absl::InternalError(
+          absl::StrCat("embedding: ", t.name, "[", i, "] is not finite"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace adrank

@@ -1,0 +1,95 @@
+// The embedding family's Learner: a graph over a table of rows.
+#ifndef ADRANK_TRAINER_EMBEDDING_LEARNER_H_
+#define ADRANK_TRAINER_EMBEDDING_LEARNER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "model/embedding_weights.h"
+#include "model/graph.h"
+#include "proto/trainer_config.pb.h"
+#include "trainer/learner.h"
+#include "trainer/row_table.h"
+
+namespace adrank {
+
+struct EmbeddingOptions {
+  v1::ModelGraph graph;
+  RowTableOptions table;  // dim, linear and seed follow from the rest
+  float dense_rate = 0.001f;
+  float dense_l2 = 0;
+  float clip_norm = 10;  // <= 0: none
+  uint32_t batch_size = 2048;
+  float average_decay = 0;
+  bool self_distillation = false;
+  bool bf16 = false;
+  // Factor of the learning rates; PLATEAU is the caller's (ScaleRate).
+  v1::Schedule schedule;
+  // Of the whole training, for the schedule.
+  uint64_t total_examples = 0;
+  // Logit of the base rate: the bias at first.
+  float initial_bias = 0;
+  uint64_t seed = 0;
+  // 0: all cores. No effect on what is learnt.
+  uint32_t threads = 1;
+};
+
+// The options of a resolved config (trainer/config.h).
+EmbeddingOptions EmbeddingOptionsFrom(const v1::EmbeddingConfig& config,
+                                      uint64_t seed, uint32_t threads);
+
+// Synchronous mini-batches: an Update's examples are cut into batches of nearly
+// equal size, at most batch_size. Of each the gradient of the mean loss (of the
+// weighted examples) is summed over the examples that name a row, in their
+// order, then every row and every dense parameter takes one step. The same
+// bytes for any number of threads; between CPUs they differ only with bf16.
+class EmbeddingLearner : public Learner {
+ public:
+  // InvalidArgument names the option or the part of the graph.
+  static absl::StatusOr<std::unique_ptr<EmbeddingLearner>> Create(
+      const EmbeddingOptions& options, const FieldLayout& fields,
+      uint64_t rows);
+  ~EmbeddingLearner() override;
+
+  absl::Status Update(const ExampleBlock& block,
+                      absl::Span<const uint32_t> order = {}) override;
+  // With the weights that would be published (averages, running statistics).
+  absl::Status Predict(const ExampleBlock& block,
+                       absl::Span<float> logits) const override;
+  v1::Metrics Progress() const override;
+  void ResetProgress() override;
+
+  // state := magic "AXEMBD01", u64 parameters, u64 steps, u64 examples, f64
+  //          rate scale, parameters, first and second moments, averages (if
+  //          any), the table's state (row_table.h), u64 XXH3-64 of all before
+  std::string Save() const override;
+  absl::Status Restore(absl::string_view state) override;
+  absl::Status CheckFinite() const override;
+
+  // As FtrlLearner::Remap.
+  absl::Status Remap(absl::Span<const uint32_t> source);
+  // Multiplies all learning rates but FTRL's from here on.
+  void ScaleRate(double factor);
+  double rate_scale() const;
+  // For a warm start: the schedule begins anew, the optimizer's state stays.
+  void RestartSchedule(uint64_t total_examples);
+
+  // What is published: batch norm folded, averages where they are kept.
+  EmbeddingWeights Freeze() const;
+  uint64_t rows() const;
+  uint64_t bytes() const;
+
+ private:
+  class Impl;
+  explicit EmbeddingLearner(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace adrank
+
+#endif  // ADRANK_TRAINER_EMBEDDING_LEARNER_H_

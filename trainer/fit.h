@@ -1,0 +1,56 @@
+// Passes of a learner over packed examples, with a look at a validation window
+// after each.
+#ifndef ADRANK_TRAINER_FIT_H_
+#define ADRANK_TRAINER_FIT_H_
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "proto/trainer_config.pb.h"
+#include "proto/training_report.pb.h"
+#include "trainer/example_blocks.h"
+#include "trainer/learner.h"
+#include "trainer/step_progress.h"
+
+namespace adrank {
+
+struct FitOptions {
+  uint32_t passes = 1;
+  // Blocks, and examples within each, in a seeded random order: in passes after
+  // the first, and in the first.
+  bool shuffle = false;
+  bool shuffle_first = false;
+  uint64_t seed = 0;
+  v1::EarlyStopping early_stopping;
+  // After a pass that did not improve the metric: learning rates x 0.1, while
+  // their factor is above this. 0: no plateau schedule.
+  double plateau_floor = 0;
+  std::function<void(double)> scale_rate;
+};
+
+struct FitResult {
+  // One a pass: "predict, then learn", and the validation window after it.
+  std::vector<v1::Metrics> progressive;
+  std::vector<v1::Metrics> validation;
+  // The pass (from 0) whose state the learner has: the best with early
+  // stopping, else the last.
+  uint32_t best_pass = 0;
+  double seconds = 0;
+};
+
+// `validation` may be empty when neither early stopping nor a plateau asks for
+// it. Errors are the blocks' and the learner's.
+absl::StatusOr<FitResult> Fit(const FitOptions& options,
+                              const ExampleBlocks& training,
+                              const ExampleBlocks& validation, Learner* learner,
+                              StepProgress* progress);
+
+// Metrics of the learner's predictions, without calibration.
+absl::StatusOr<v1::Metrics> Validate(const ExampleBlocks& blocks,
+                                     const Learner& learner);
+
+}  // namespace adrank
+
+#endif  // ADRANK_TRAINER_FIT_H_
