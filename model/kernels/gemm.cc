@@ -125,7 +125,8 @@ void PackTransposed(const uint32_t* b, size_t k, size_t n, size_t ldb,
           const uint32_t* from = b + (j + i) * ldb + p;
           const bool inside = j + i < n;
           for (size_t r = 0; r < side; ++r, to += width) {
-            *to = inside ? from[r] : 0;
+            *to = 0;
+            if (inside) std::memcpy(to, from + r, sizeof(*to));
           }
         }
       }
