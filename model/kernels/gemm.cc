@@ -28,6 +28,21 @@ struct Block {
   size_t tile, row, step;
 };
 
+// The rows of a block lie in different pages, where the hardware does not look
+// ahead. Fetching what lies past the end does nothing.
+constexpr size_t kRowsAhead = 16;
+
+template <typename T>
+void Prefetch(const T* x, size_t n) {
+  for (size_t i = 0; i < n; i += 64 / sizeof(T)) __builtin_prefetch(x + i);
+}
+
+// The block of `a` itself.
+Block BlockInPlace(const uint32_t* a, size_t row, size_t rows, size_t words) {
+  for (size_t r = 0; r < rows; ++r) Prefetch(a + r * row, words);
+  return {a, kTileRows * row, row, 1};
+}
+
 void Clear(size_t m, size_t n, float* c, size_t ldc) {
   for (size_t i = 0; i < m; ++i) std::fill_n(c + i * ldc, n, 0.0f);
 }
@@ -110,7 +125,8 @@ void PackTransposed(const uint32_t* b, size_t k, size_t n, size_t ldb,
           const uint32_t* from = b + (j + i) * ldb + p;
           const bool inside = j + i < n;
           for (size_t r = 0; r < side; ++r, to += width) {
-            *to = inside ? from[r] : 0;
+            *to = 0;
+            if (inside) std::memcpy(to, from + r, sizeof(*to));
           }
         }
       }
@@ -155,6 +171,7 @@ void MultiplyTransposed(PanelFunction function, size_t m, size_t n, size_t k,
 auto FloatRows(const float* x, size_t ld) {
   return [x, ld](size_t p, size_t j, size_t count, uint32_t* out) {
     const float* row = x + p * ld + j;
+    Prefetch(row + kRowsAhead * ld, count);
     size_t i = 0;
     for (; i + 16 <= count; i += 16) std::memcpy(out + i, row + i, 64);
     for (; i < count; ++i) std::memcpy(out + i, row + i, 4);
@@ -167,6 +184,8 @@ auto RoundedRows(const GemmKernel& kernel, const float* x, size_t rows,
   return
       [&kernel, x, rows, ld](size_t p, size_t j, size_t count, uint32_t* out) {
         const float* low = x + 2 * p * ld + j;
+        Prefetch(low + kRowsAhead * ld, count);
+        Prefetch(low + (kRowsAhead + 1) * ld, count);
         kernel.pair(low, 2 * p + 1 < rows ? low + ld : nullptr, count, out);
       };
 }
@@ -180,6 +199,8 @@ auto PairedRows(const Bf16Matrix& x) {
       return;
     }
     const uint16_t* high = low + x.ld();
+    Prefetch(low + kRowsAhead * x.ld(), count);
+    Prefetch(high + kRowsAhead * x.ld(), count);
     for (size_t i = 0; i < count; ++i) {
       out[i] = low[i] | static_cast<uint32_t>(high[i]) << 16;
     }
@@ -241,8 +262,9 @@ void Bf16Matrix::Assign(const float* x, size_t rows, size_t columns,
 
 void Gemm(const GemmKernel& kernel, size_t m, const float* a, size_t lda,
           const PackedMatrix& b, bool accumulate, float* c, size_t ldc) {
-  const auto block_of = [&](size_t i, size_t, size_t p, size_t) -> Block {
-    return {a + i * lda + p, kTileRows * lda, lda, 1};
+  const auto* in = reinterpret_cast<const uint32_t*>(a);
+  const auto block_of = [&](size_t i, size_t rows, size_t p, size_t words) {
+    return BlockInPlace(in + i * lda + p, lda, rows, words);
   };
   Multiply(kernel.f32, m, b.n(), b.k(), block_of, WordsOf(b.lines()),
            accumulate, c, ldc);
@@ -265,7 +287,9 @@ void GemmBf16(const GemmKernel& kernel, size_t m, const float* a, size_t lda,
     const size_t count = std::min(2 * words, b.k() - 2 * p);
     for (size_t r = 0; r < rows; ++r) {
       uint16_t* out = rounded + r * 2 * words;
-      kernel.round(a + (i + r) * lda + 2 * p, count, out);
+      const float* in = a + (i + r) * lda + 2 * p;
+      Prefetch(in + 4 * lda, count);
+      kernel.round(in, count, out);
       if (count % 2 != 0) out[count] = 0;
     }
     return {rounded, kTileRows * words, words, 1};
@@ -312,9 +336,9 @@ void GemmBf16(size_t m, const Bf16Matrix& a, size_t first_row,
               const PackedMatrixBf16& b, bool accumulate, float* c,
               size_t ldc) {
   const size_t row = a.ld() / 2;
-  const auto* words = reinterpret_cast<const uint32_t*>(a.data());
-  const auto block_of = [&](size_t i, size_t, size_t p, size_t) -> Block {
-    return {words + (first_row + i) * row + p, kTileRows * row, row, 1};
+  const auto* in = reinterpret_cast<const uint32_t*>(a.data());
+  const auto block_of = [&](size_t i, size_t rows, size_t p, size_t words) {
+    return BlockInPlace(in + (first_row + i) * row + p, row, rows, words);
   };
   Multiply(BestGemmKernel().bf16, m, b.n(), row, block_of, WordsOf(b.lines()),
            accumulate, c, ldc);

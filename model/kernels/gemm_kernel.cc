@@ -20,6 +20,14 @@ const uint32_t* TileOf(const GemmPanel& x, size_t i) {
          i % kTileRows * x.a_row;
 }
 
+// A word, whichever type wrote it.
+template <typename T>
+ADRANK_INLINE T Load(const uint32_t* word) {
+  T value;
+  std::memcpy(&value, word, sizeof(value));
+  return value;
+}
+
 ADRANK_INLINE uint32_t Rounded(float x) {
   const auto bits = std::bit_cast<uint32_t>(x);
   const uint32_t nearest = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
@@ -70,7 +78,8 @@ void PanelPortable(const GemmPanel& x) {
     for (size_t j = 0; j < x.n; ++j) {
       float sum = x.accumulate ? c[j] : 0.0f;
       for (size_t p = 0; p < x.k; ++p) {
-        sum = kAdd(a[p * x.a_step], b[p * x.width + j], sum);
+        sum = kAdd(Load<uint32_t>(a + p * x.a_step),
+                   Load<uint32_t>(b + p * x.width + j), sum);
       }
       c[j] = sum;
     }
@@ -84,8 +93,8 @@ constexpr GemmKernel kPortable = {"portable", PanelPortable<AddFloat>,
 
 #ifdef ADRANK_X86
 
-// Rows x columns of a tile in registers, for all rows of a panel. `Tiles` has
-// Tile<R>(panel, a, column, c) for its kColumns columns.
+// All of a panel, in tiles of kRows x kColumns whose sums are kept in
+// registers.
 template <typename Tiles>
 void PanelOfTiles(const GemmPanel& x) {
   for (size_t i = 0; i < x.m; i += Tiles::kRows) {
@@ -122,9 +131,8 @@ struct Avx2Pair {
 // 4 rows x 2 vectors: 8 sums, as many as 2 units of latency 4 need; 4 divides
 // kTileRows, 6 would not.
 template <typename Math, int R>
-ADRANK_AVX2 void Avx2Tile(const GemmPanel& x, const uint32_t* words, size_t j,
+ADRANK_AVX2 void Avx2Tile(const GemmPanel& x, const uint32_t* a, size_t j,
                           float* c) {
-  const auto* a = reinterpret_cast<const float*>(words);
   const float* b = static_cast<const float*>(x.b) + j;
   const size_t row = x.a_row, step = x.a_step, width = x.width;
   const auto left = static_cast<int>(x.n - j);
@@ -146,7 +154,7 @@ ADRANK_AVX2 void Avx2Tile(const GemmPanel& x, const uint32_t* words, size_t j,
     const __m256 b0 = _mm256_load_ps(b), b1 = _mm256_load_ps(b + 8);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const __m256 ar = _mm256_broadcast_ss(a + r * row);
+      const __m256 ar = _mm256_set1_ps(Load<float>(a + r * row));
       sum[r][0] = Math::Add(ar, b0, sum[r][0]);
       sum[r][1] = Math::Add(ar, b1, sum[r][1]);
     }
@@ -217,9 +225,7 @@ struct Avx512FastPair {
 
 // R rows x V vectors of 16 columns, the whole panel's width.
 template <typename Math, int R, int V>
-ADRANK_AVX512 void Avx512Tile(const GemmPanel& x, const uint32_t* words,
-                              float* c) {
-  const auto* a = reinterpret_cast<const float*>(words);
+ADRANK_AVX512 void Avx512Tile(const GemmPanel& x, const uint32_t* a, float* c) {
   const auto* b = static_cast<const float*>(x.b);
   const size_t row = x.a_row, step = x.a_step;
   if (!x.accumulate) {
@@ -249,7 +255,7 @@ ADRANK_AVX512 void Avx512Tile(const GemmPanel& x, const uint32_t* words,
     for (int v = 0; v < V; ++v) bp[v] = _mm512_load_ps(b + 16 * v);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const __m512 ar = _mm512_set1_ps(a[r * row]);
+      const __m512 ar = _mm512_set1_ps(Load<float>(a + r * row));
 #pragma GCC unroll 3
       for (int v = 0; v < V; ++v) sum[r][v] = Math::Add(ar, bp[v], sum[r][v]);
     }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <string>
 #include <utility>
@@ -102,8 +101,11 @@ void ExpectNear(const Matrix& a, const Matrix& b, const Matrix& c,
 }
 
 bool SameBits(const Matrix& x, const Matrix& y) {
-  return x.all.size() == y.all.size() &&
-         std::memcmp(x.all.data(), y.all.data(), x.all.size() * 4) == 0;
+  return std::equal(x.all.begin(), x.all.end(), y.all.begin(), y.all.end(),
+                    [](float u, float v) {
+                      return std::bit_cast<uint32_t>(u) ==
+                             std::bit_cast<uint32_t>(v);
+                    });
 }
 
 std::vector<const GemmKernel*> Kernels() {

@@ -48,7 +48,7 @@ TEST(DotFixed, HasTheBitsOfItsOrderOnEveryInstructionSet) {
     for (const size_t shift : {0, 1, 3}) {
       const std::vector<float> a = ARandom(n + shift, n + 1);
       const std::vector<float> b = ARandom(n + shift, n + 2);
-      const float expected = DotInOrder(&a[0] + shift, &b[0] + shift, n);
+      const float expected = DotInOrder(a.data() + shift, b.data() + shift, n);
       double exact = 0, size = 0;
       for (size_t i = shift; i < n + shift; ++i) {
         exact += double{a[i]} * b[i];
@@ -56,12 +56,12 @@ TEST(DotFixed, HasTheBitsOfItsOrderOnEveryInstructionSet) {
       }
       ASSERT_NEAR(expected, exact, (n / 16 + 6.0) * 0x1p-24 * size);
       for (const VectorKernel* kernel : Kernels()) {
-        const float dot = kernel->dot(&a[0] + shift, &b[0] + shift, n);
+        const float dot = kernel->dot(a.data() + shift, b.data() + shift, n);
         ASSERT_EQ(std::bit_cast<uint32_t>(dot),
                   std::bit_cast<uint32_t>(expected))
             << kernel->name << " " << n;
       }
-      ASSERT_EQ(DotFixed(&a[0] + shift, &b[0] + shift, n), expected);
+      ASSERT_EQ(DotFixed(a.data() + shift, b.data() + shift, n), expected);
     }
   }
 }
