@@ -229,7 +229,7 @@ class Bench {
             s.features.crosses.fields[e], s.features.crosses.ids[e]));
       }
       logits_.resize(s.features.candidates());
-      serving_.bundle->logistic().Logits(s.features, rows_,
+      serving_.bundle->logistic()->Logits(s.features, rows_,
                                          absl::MakeSpan(logits_));
       sum += logits_[0];
     }

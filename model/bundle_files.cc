@@ -40,10 +40,16 @@ absl::StatusOr<v1::ModelManifest> ParseManifest(absl::string_view text) {
 
 absl::Status CheckManifest(const v1::ModelManifest& manifest) {
   RETURN_IF_ERROR(CheckFormat(manifest.format_version()));
-  if (manifest.family() != kLogisticFamily) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("family \"", manifest.family(),
-                     "\", this program knows \"", kLogisticFamily, "\""));
+  if (manifest.family() != kLogisticFamily &&
+      manifest.family() != kEmbeddingFamily) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "family \"", manifest.family(), "\", this program knows \"",
+        kLogisticFamily, "\" and \"", kEmbeddingFamily, "\""));
+  }
+  if (manifest.has_graph() != (manifest.family() == kEmbeddingFamily)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "graph: the embedding family has one, \"", manifest.family(), "\" ",
+        manifest.has_graph() ? "has none" : "lacks it"));
   }
   if (!IsPlainName(manifest.model_name())) {
     return absl::InvalidArgumentError(

@@ -20,6 +20,7 @@ inline constexpr char kGoldenFile[] = "golden.binpb";
 
 inline constexpr uint32_t kBundleFormatVersion = 1;
 inline constexpr char kLogisticFamily[] = "logistic";
+inline constexpr char kEmbeddingFamily[] = "embedding";
 // Of golden.binpb. Protobuf's own limit is 2^31 - 1 bytes.
 inline constexpr size_t kMaxGoldenBytes = 1 << 30;
 

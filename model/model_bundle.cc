@@ -61,12 +61,26 @@ absl::Status CheckRows(const v1::ModelManifest& manifest, uint64_t rows,
   return absl::OkStatus();
 }
 
+absl::Status CheckSizes(const EmbeddingWeights& weights, uint64_t rows) {
+  if (weights.vectors.size() == rows * weights.dim &&
+      (weights.linear.empty() || weights.linear.size() == rows)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      kWeightsFile, ": ", weights.vectors.size(), " numbers of dim ",
+      weights.dim, " and ", weights.linear.size(),
+      " linear weights, the vocabulary has ", rows, " rows"));
+}
+
 v1::ModelManifest Complete(const BundleContents& contents, uint64_t rows) {
   v1::ModelManifest manifest = contents.manifest;
   if (manifest.format_version() == 0) {
     manifest.set_format_version(kBundleFormatVersion);
   }
-  if (manifest.family().empty()) manifest.set_family(kLogisticFamily);
+  if (manifest.family().empty()) {
+    manifest.set_family(contents.embedding ? kEmbeddingFamily
+                                           : kLogisticFamily);
+  }
   if (manifest.vocabulary_rows() == 0) manifest.set_vocabulary_rows(rows);
   return manifest;
 }
@@ -103,18 +117,37 @@ absl::Status ModelBundle::Assemble(v1::ModelManifest manifest,
     return Annotate(parsed_vocabulary.status(), kVocabularyFile);
   }
   vocabulary_ = *parsed_vocabulary;
-  auto parsed_weights = ParseWeights(weights);
-  if (!parsed_weights.ok()) {
-    return Annotate(parsed_weights.status(), kWeightsFile);
-  }
   RETURN_IF_ERROR(CheckFields(manifest_, extractor_->field_names().size(),
                               vocabulary_->oov_rows().size()));
-  RETURN_IF_ERROR(CheckRows(manifest_, vocabulary_->rows(),
-                            parsed_weights->weights.size()));
-  auto logistic = std::make_unique<const LogisticModel>(
-      parsed_weights->bias, parsed_weights->weights);
+  return manifest_.family() == kEmbeddingFamily ? AssembleEmbedding(weights)
+                                                : AssembleLogistic(weights);
+}
+
+absl::Status ModelBundle::AssembleLogistic(absl::string_view weights) {
+  auto parsed = ParseWeights(weights);
+  if (!parsed.ok()) return Annotate(parsed.status(), kWeightsFile);
+  RETURN_IF_ERROR(
+      CheckRows(manifest_, vocabulary_->rows(), parsed->weights.size()));
+  auto logistic =
+      std::make_unique<const LogisticModel>(parsed->bias, parsed->weights);
   logistic_ = logistic.get();
   model_ = std::move(logistic);
+  return absl::OkStatus();
+}
+
+absl::Status ModelBundle::AssembleEmbedding(absl::string_view weights) {
+  auto parsed = EmbeddingView::Parse(weights);
+  if (!parsed.ok()) return Annotate(parsed.status(), kWeightsFile);
+  RETURN_IF_ERROR(CheckRows(manifest_, vocabulary_->rows(), parsed->rows()));
+  ASSIGN_OR_RETURN(const FieldLayout layout,
+                   LayoutOf(manifest_.feature_spec()));
+  auto embedding = EmbeddingModel::Create(manifest_.graph(), layout, *parsed);
+  if (!embedding.ok()) {
+    return Annotate(embedding.status(),
+                    absl::StrCat(kManifestFile, ", ", kWeightsFile));
+  }
+  embedding_ = embedding->get();
+  model_ = *std::move(embedding);
   return absl::OkStatus();
 }
 
@@ -159,8 +192,16 @@ absl::StatusOr<std::shared_ptr<const ModelBundle>> ModelBundle::FromContents(
   std::shared_ptr<ModelBundle> bundle(new ModelBundle);
   bundle->owned_vocabulary_ =
       Vocabulary::Serialize(contents.ids, contents.oov_rows);
-  bundle->owned_weights_ = SerializeWeights({contents.bias, contents.weights});
-  RETURN_IF_ERROR(bundle->Assemble(Complete(contents, RowsOf(contents)),
+  const uint64_t rows = RowsOf(contents);
+  if (contents.embedding) {
+    RETURN_IF_ERROR(CheckSizes(*contents.embedding, rows));
+    bundle->owned_weights_ = SerializeEmbedding(
+        *contents.embedding, rows, contents.manifest.embedding_storage());
+  } else {
+    bundle->owned_weights_ =
+        SerializeWeights({contents.bias, contents.weights});
+  }
+  RETURN_IF_ERROR(bundle->Assemble(Complete(contents, rows),
                                    bundle->owned_vocabulary_,
                                    bundle->owned_weights_));
   bundle->bytes_ =

@@ -20,6 +20,8 @@
 #include "base/files.h"
 #include "features/feature_extractor.h"
 #include "model/calibrator.h"
+#include "model/embedding_model.h"
+#include "model/embedding_weights.h"
 #include "model/logistic_model.h"
 #include "model/model.h"
 #include "model/vocabulary.h"
@@ -36,15 +38,17 @@ struct PredictScratch {
 // What a trainer hands over.
 struct BundleContents {
   // format_version, family and vocabulary_rows may be left 0: they are filled
-  // in.
+  // in. `graph` (and `embedding_storage`) belong to the embedding family.
   v1::ModelManifest manifest;
   // Vocabulary::Serialize's arguments. oov_rows is empty or has one a field of
   // the spec (FeatureExtractor::field_names()).
   std::vector<uint64_t> ids;
   std::vector<uint32_t> oov_rows;
-  // [rows]
+  // The logistic family's: [rows].
   std::vector<float> weights;
   float bias = 0;
+  // The embedding family's; then `weights` is empty.
+  std::optional<EmbeddingWeights> embedding;
   // Inputs only; WriteBundle computes and stores the answers. At least one with
   // at least one ad.
   std::vector<v1::GoldenExample> golden;
@@ -81,8 +85,9 @@ class ModelBundle {
   const Vocabulary& vocabulary() const { return *vocabulary_; }
   const Calibrator& calibrator() const { return calibrator_; }
   const Model& model() const { return *model_; }
-  // For explanations.
-  const LogisticModel& logistic() const { return *logistic_; }
+  // The model by its family; null for the other one.
+  const LogisticModel* logistic() const { return logistic_; }
+  const EmbeddingModel* embedding() const { return embedding_; }
   // Of all files; of vocabulary and weights when made from contents.
   uint64_t bytes() const { return bytes_; }
 
@@ -102,12 +107,16 @@ class ModelBundle {
   absl::Status Assemble(v1::ModelManifest manifest,
                         absl::string_view vocabulary,
                         absl::string_view weights);
+  absl::Status AssembleLogistic(absl::string_view weights);
+  absl::Status AssembleEmbedding(absl::string_view weights);
 
   v1::ModelManifest manifest_;
   std::unique_ptr<const FeatureExtractor> extractor_;
   std::optional<Vocabulary> vocabulary_;
   std::unique_ptr<const Model> model_;
-  const LogisticModel* logistic_ = nullptr;  // model_, by its own type
+  // model_, by its own type
+  const LogisticModel* logistic_ = nullptr;
+  const EmbeddingModel* embedding_ = nullptr;
   Calibrator calibrator_;
   uint64_t bytes_ = 0;
   // Where the bytes live: files by name, or strings.

@@ -77,7 +77,7 @@ class Explainer {
         trace_.context, trace_.placement_ids[placement], *candidate(i).snapshot,
         kServingPosition);
     std::vector<Contribution> parts =
-        Explain(bundle.logistic(), scored.features, scored.rows, scored.row);
+        Explain(*bundle.logistic(), scored.features, scored.rows, scored.row);
     std::stable_sort(parts.begin(), parts.end(),
                      [](const Contribution& a, const Contribution& b) {
                        return std::abs(a.contribution) >
@@ -90,7 +90,7 @@ class Explainer {
       f->set_weight(part.weight);
       f->set_contribution(static_cast<float>(part.contribution));
     }
-    out->set_bias(bundle.logistic().bias());
+    out->set_bias(bundle.logistic()->bias());
   }
 
   std::string PriceReason(const AuctionSlot& s) const {

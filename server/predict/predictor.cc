@@ -92,8 +92,7 @@ void Prediction::StepSet(ScoreSet* set, size_t begin, size_t end) {
   vocabulary.Lookup(chunk.features.crosses, &chunk.rows.crosses);
   if (!all_cached) vocabulary.Lookup(chunk.features.ads, &chunk.rows.ads);
   const auto logits = absl::MakeSpan(set->logits).subspan(begin, end - begin);
-  const Model& model = bundle_->logistic();
-  model.Logits(chunk.features, chunk.rows, logits);
+  bundle_->model().Logits(chunk.features, chunk.rows, logits);
   for (size_t i = begin; i < end; ++i) {
     set->pctrs[i] = bundle_->calibrator().Probability(set->logits[i]);
   }

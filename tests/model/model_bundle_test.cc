@@ -92,11 +92,11 @@ TEST(ModelBundle, LoadGivesBackWhatWasWritten) {
   EXPECT_EQ(bundle->manifest().family(), "logistic");
   EXPECT_EQ(bundle->manifest().vocabulary_rows(), 7u);
   EXPECT_EQ(bundle->vocabulary().Ids(), contents.ids);
-  EXPECT_EQ(bundle->logistic().bias(), contents.bias);
+  EXPECT_EQ(bundle->logistic()->bias(), contents.bias);
   for (uint32_t row = 0; row < 7; ++row) {
-    EXPECT_EQ(bundle->logistic().weight(row), contents.weights[row]);
+    EXPECT_EQ(bundle->logistic()->weight(row), contents.weights[row]);
   }
-  EXPECT_EQ(&bundle->model(), &bundle->logistic());
+  EXPECT_EQ(&bundle->model(), bundle->logistic());
   uint64_t bytes = 0;
   for (const auto& [name, content] : ReadAll(root / "b")) {
     if (name != kChecksumsFile) bytes += content.size();

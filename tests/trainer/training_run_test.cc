@@ -413,7 +413,7 @@ TEST_F(TrainingRunTest, UnknownIdsUseATrainedRowOnlyIfAskedTo) {
     const uint32_t row = bundle->vocabulary().Row(kAdField, 12345);
     if (oov) {
       ASSERT_NE(row, kNoRow);
-      EXPECT_NE(bundle->logistic().weight(row), 0);
+      EXPECT_NE(bundle->logistic()->weight(row), 0);
     } else {
       EXPECT_EQ(row, kNoRow);
     }
