@@ -10,6 +10,7 @@
 #include "trainer/huge_array.h"
 
 namespace adrank {
+
 // A count-min sketch (Cormode and Muthukrishnan 2005) of counters that stop
 // at 15, blocked: the four counters of an id lie in one 64-bit word, one in
 // each quarter, so that counting is one cache miss and one atomic write.
