@@ -134,10 +134,25 @@ absl::Status ResolvePlaces(v1::TrainerConfig* config) {
   return InRange("threads", config->threads(), 1, 1024);
 }
 
+absl::Status CheckMemory(const v1::TrainerConfig& config) {
+  constexpr uint64_t kLeast = uint64_t{64} << 20;
+  const uint64_t filter = config.vocabulary().filter_bytes();
+  if (config.max_memory_bytes() > 0 &&
+      (config.max_memory_bytes() < kLeast ||
+       config.max_memory_bytes() - kLeast < filter)) {
+    return Wrong("max_memory_bytes",
+                 absl::StrCat(config.max_memory_bytes(), " is below ", kLeast,
+                              " + vocabulary.filter_bytes"));
+  }
+  return InRange("vocabulary.expire_after_days",
+                 config.vocabulary().expire_after_days(), 0, 65535);
+}
+
 }  // namespace
 
 absl::StatusOr<v1::TrainerConfig> ResolveConfig(v1::TrainerConfig config) {
   RETURN_IF_ERROR(ResolvePlaces(&config));
+  RETURN_IF_ERROR(CheckMemory(config));
   if (config.feature_spec().fields().empty()) {
     return Wrong("feature_spec", "declares no fields");
   }

@@ -305,6 +305,16 @@ void MergeInto(const BatchRows& batch, EvaluationData* data) {
 
 }  // namespace
 
+uint64_t EvaluationData::bytes() const {
+  const auto of = [](const auto&... columns) {
+    return (... + (columns.capacity() * sizeof(columns[0])));
+  };
+  const EvaluationRows& e = evaluation;
+  return of(calibration.logits, calibration.labels, e.logits, e.incumbent_pctr,
+            e.labels, e.groups, e.decision, e.ads, e.slice_ends, e.slice_values,
+            e.decisions);
+}
+
 absl::StatusOr<EvaluationData> ScanEvaluation(
     EventLogReader* reader, const ModelBundle& candidate,
     const ModelBundle* incumbent, const FeatureExtractor* slices,

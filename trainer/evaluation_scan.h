@@ -65,6 +65,10 @@ struct EvaluationData {
   // kServingPosition) has another.
   uint64_t fingerprints_checked = 0;
   uint64_t fingerprints_differing = 0;
+
+  // Of the columns: 31 bytes a row of the evaluation window (with an
+  // incumbent), 16 a slice value, 16 a decision; 5 a row of calibration.
+  uint64_t bytes() const;
 };
 
 // `incumbent` and `slices` may be null. Each model sees features of its own

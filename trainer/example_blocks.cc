@@ -333,6 +333,12 @@ class ExampleBlocks::SpillFile {
                   POSIX_FADV_WILLNEED);
   }
 
+  // Gives the space back where the file system can.
+  void Free(uint64_t offset, uint64_t bytes) const {
+    fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+              static_cast<off_t>(offset), static_cast<off_t>(bytes));
+  }
+
  private:
   SpillFile(std::string dir, int fd) : dir_(std::move(dir)), fd_(fd) {}
   const std::string dir_;
@@ -372,7 +378,10 @@ absl::Status ExampleBlocks::Add(absl::Span<const uint32_t> rows,
     return absl::InvalidArgumentError(
         absl::StrCat("example: weight ", weight, " is not finite and >= 0"));
   }
-  const uint64_t row_bytes = rows.size() * (values.empty() ? 6 : 10) + 17;
+  // Of what is kept: where a block ends depends on its content alone.
+  const uint64_t kept = rows.size() - static_cast<uint64_t>(std::count(
+                                          rows.begin(), rows.end(), kNoRow));
+  const uint64_t row_bytes = kept * 10 + 17;
   if (!builder_->empty() &&
       builder_->bytes() + row_bytes > options_.block_bytes) {
     RETURN_IF_ERROR(CloseBlock());
@@ -456,6 +465,20 @@ absl::Status ExampleBlocks::ForEach(
   std::vector<uint32_t> order(blocks());
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<uint32_t>(i);
   return ForEach(order, visit);
+}
+
+absl::Status ExampleBlocks::Drain(
+    absl::FunctionRef<absl::Status(const ExampleBlock&)> visit) {
+  for (size_t i = 0; i < blocks(); ++i) {
+    if (i + 1 < blocks()) ReadAhead(i + 1);
+    ASSIGN_OR_RETURN(std::shared_ptr<const ExampleBlock> block, Read(i));
+    Slot& slot = slots_[i];
+    if (slot.block == nullptr) file_->Free(slot.offset, slot.bytes);
+    slot.block.reset();
+    RETURN_IF_ERROR(visit(*block));
+  }
+  *this = ExampleBlocks(options_);
+  return absl::OkStatus();
 }
 
 std::vector<uint32_t> Permutation(size_t n, uint64_t seed) {

@@ -146,6 +146,10 @@ class ExampleBlocks {
   absl::Status ForEach(
       absl::Span<const uint32_t> order,
       absl::FunctionRef<absl::Status(const ExampleBlock&)> visit) const;
+  // Visits every block in order and frees each, in memory and on disk, once it
+  // was visited. Nothing may be read afterwards.
+  absl::Status Drain(
+      absl::FunctionRef<absl::Status(const ExampleBlock&)> visit);
 
  private:
   class Builder;

@@ -117,6 +117,10 @@ void AppendModel(const TrainingReport& report, std::string* out) {
                   " rows, ", WithCommas(report.nonzero_weights()),
                   " weights not 0, ", WithCommas(report.bundle_bytes()),
                   " bytes");
+  if (report.new_ids() + report.expired_ids() > 0) {
+    absl::StrAppend(out, "; ids: ", WithCommas(report.new_ids()), " new, ",
+                    WithCommas(report.expired_ids()), " expired");
+  }
   if (report.parent_version() > 0) {
     absl::StrAppend(out, ", continued from version ", report.parent_version());
   }
@@ -132,6 +136,21 @@ void AppendModel(const TrainingReport& report, std::string* out) {
                     WithCommas(report.fingerprints_checked()), " checked, ",
                     WithCommas(report.fingerprints_differing()), " differ\n");
   }
+}
+
+void AppendMemory(const v1::MemoryReport& memory, std::string* out) {
+  const auto mib = [](uint64_t bytes) { return WithCommas(bytes >> 20); };
+  uint64_t peak = 0;
+  for (const auto& [step, bytes] : memory.peak_resident_bytes()) {
+    peak = std::max(peak, bytes);
+  }
+  absl::StrAppend(out, "\nmemory: at most ", mib(peak), " MiB of ",
+                  mib(memory.budget_bytes()), "; ids ",
+                  mib(memory.id_table_bytes() + memory.filter_bytes()),
+                  ", examples ", mib(memory.example_memory_bytes()), " and ",
+                  mib(memory.example_disk_bytes()), " on disk, model ",
+                  mib(memory.model_bytes()), ", evaluation ",
+                  mib(memory.evaluation_bytes()), "\n");
 }
 
 void AppendSlices(const TrainingReport& report, std::string* out) {
@@ -320,6 +339,7 @@ std::string ReportText(const TrainingReport& report, absl::TimeZone zone) {
     AppendJoin(report.join(), &out);
   }
   if (report.vocabulary_rows() > 0) AppendModel(report, &out);
+  if (report.has_memory()) AppendMemory(report.memory(), &out);
   if (report.has_candidate()) AppendQuality(report, &out);
   AppendSlices(report, &out);
   return out;

@@ -1,7 +1,5 @@
 #include "trainer/training_run.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -21,10 +19,12 @@
 #include "storage/event_log_reader.h"
 #include "trainer/calibration.h"
 #include "trainer/evaluation_scan.h"
+#include "trainer/expiry.h"
 #include "trainer/explanations.h"
 #include "trainer/ftrl.h"
 #include "trainer/gate.h"
 #include "trainer/golden_choice.h"
+#include "trainer/memory_budget.h"
 #include "trainer/metrics.h"
 #include "trainer/report.h"
 #include "trainer/slices.h"
@@ -40,15 +40,6 @@ namespace {
 constexpr uint64_t kShuffleSalt = 0x73687566666c65;
 constexpr uint64_t kDropSalt = 0x64726f70;
 
-// Memory for packed examples before they go to a file: the packing step holds
-// the examples twice, and tables need room beside them.
-uint64_t ExampleMemory() {
-  const uint64_t pages = static_cast<uint64_t>(sysconf(_SC_AVPHYS_PAGES));
-  return std::max<uint64_t>(
-      uint64_t{256} << 20,
-      pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) / 3);
-}
-
 double Logit(double p) { return std::log(p / (1 - p)); }
 
 class Run {
@@ -58,8 +49,10 @@ class Run {
       : config_(config),
         progress_(progress),
         publish_step_(publish_step),
+        budget_(PlanMemory(config)),
         store_(config.model_dir(), config.model_name()) {
     report_.set_model_name(config.model_name());
+    report_.mutable_memory()->set_budget_bytes(budget_.total);
     labels_.attribution_window_ms =
         int64_t{1000} * config.data().attribution_window_s();
     labels_.served_is_seen = config.data().served_is_seen();
@@ -105,6 +98,11 @@ class Run {
   }
   void End(const char* step, uint64_t rows, absl::string_view note = "") {
     (*report_.mutable_seconds())[step] = progress_->End(rows, note);
+    ReportPeak(step);
+  }
+  void ReportPeak(const char* step) {
+    (*report_.mutable_memory()->mutable_peak_resident_bytes())[step] =
+        PeakResidentBytes();
   }
 
   absl::Status OpenLog();
@@ -114,6 +112,8 @@ class Run {
                            int64_t end_ms);
   absl::Status CompileSpec();
   absl::Status CompileSlices();
+  TrainingScanOptions ScanOptions() const;
+  absl::Status CountInFilter();
   absl::Status Extract();
   absl::Status Pack();
   absl::Status Learn();
@@ -135,6 +135,7 @@ class Run {
   const v1::TrainerConfig& config_;
   StepProgress* const progress_;
   const std::function<void(const char*)>& publish_step_;
+  const MemoryBudget budget_;
   const ModelStore store_;
   LabelOptions labels_;
 
@@ -147,7 +148,9 @@ class Run {
   Windows windows_;
   uint64_t counted_ = 0;  // examples of all windows, about; 0: not counted
   std::unique_ptr<const FeatureExtractor> extractor_;
-  IdTable ids_;
+  std::unique_ptr<IdFilter> filter_;  // null without one
+  IdAdmission admission_;             // of filter_
+  std::unique_ptr<IdTable> ids_;      // until the examples are packed
   std::optional<TrainingRows> rows_;
   std::optional<VocabularyPlan> plan_;
   std::optional<ExampleBlocks> packed_;
@@ -295,14 +298,12 @@ absl::Status Run::CompileSlices() {
 
 ExampleBlocksOptions Run::Blocks() const {
   ExampleBlocksOptions options;
-  options.max_memory_bytes = ExampleMemory();
+  options.max_memory_bytes = budget_.examples;
   options.spill_dir = files::Join(config_.model_dir(), config_.model_name());
   return options;
 }
 
-absl::Status Run::Extract() {
-  RETURN_IF_ERROR(files::MakeDirectories(
-      files::Join(config_.model_dir(), config_.model_name())));
+TrainingScanOptions Run::ScanOptions() const {
   TrainingScanOptions options;
   options.begin_ms = windows_.train_begin_ms;
   options.end_ms = windows_.train_end_ms;
@@ -311,13 +312,43 @@ absl::Status Run::Extract() {
   options.seed = config_.seed();
   options.threads = config_.threads();
   options.blocks = Blocks();
+  return options;
+}
+
+absl::Status Run::CountInFilter() {
+  if (config_.vocabulary().filter_bytes() == 0) return absl::OkStatus();
+  progress_->Begin("filter");
+  filter_ = std::make_unique<IdFilter>(config_.vocabulary().filter_bytes());
+  auto counted = CountIds(reader_.get(), *extractor_, ScanOptions(),
+                          filter_.get(), progress_);
+  if (!counted.ok()) return InLog(counted.status());
+  admission_ = {filter_.get(),
+                MinCounts(*extractor_, config_.logistic().min_count()),
+                optimizer_state_ ? &incumbent_->vocabulary() : nullptr};
+  report_.mutable_memory()->set_filter_bytes(filter_->bytes());
+  End("filter", *counted);
+  return absl::OkStatus();
+}
+
+absl::Status Run::Extract() {
+  RETURN_IF_ERROR(files::MakeDirectories(
+      files::Join(config_.model_dir(), config_.model_name())));
+  RETURN_IF_ERROR(CountInFilter());
+  ids_ =
+      std::make_unique<IdTable>(filter_ ? &admission_ : nullptr, budget_.ids);
   progress_->Begin("extract");
-  auto rows =
-      ScanTraining(reader_.get(), *extractor_, options, &ids_, progress_);
+  auto rows = ScanTraining(reader_.get(), *extractor_, ScanOptions(),
+                           ids_.get(), progress_);
   if (!rows.ok()) return InLog(rows.status());
   rows_ = *std::move(rows);
   End("extract", rows_->seen,
-      absl::StrCat(WithCommas(ids_.size()), " feature ids"));
+      absl::StrCat(WithCommas(ids_->size()), " feature ids"));
+  filter_.reset();
+  v1::MemoryReport* memory = report_.mutable_memory();
+  memory->set_interned_ids(ids_->size());
+  memory->set_id_table_bytes(ids_->bytes());
+  memory->set_example_memory_bytes(rows_->raw.memory_bytes());
+  memory->set_example_disk_bytes(rows_->raw.spilled_bytes());
   *report_.mutable_join() = rows_->join;
   report_.set_training_examples(rows_->raw.examples());
   auto reason =
@@ -328,15 +359,27 @@ absl::Status Run::Extract() {
 absl::Status Run::Pack() {
   progress_->Begin("pack");
   const bool oov = config_.logistic().out_of_vocabulary() == v1::OOV_ROW;
-  plan_.emplace(ids_, MinCounts(*extractor_, config_.logistic().min_count()),
-                oov, optimizer_state_ ? &incumbent_->vocabulary() : nullptr);
+  Expiry expiry;
+  expiry.after_days = config_.vocabulary().expire_after_days();
+  expiry.last_day = DayOf(rows_->last_ms);
+  if (optimizer_state_) {
+    ASSIGN_OR_RETURN(
+        expiry.seen,
+        ReadSeen(store_.VersionDir(report_.parent_version()), *incumbent_));
+  }
+  plan_.emplace(*ids_, MinCounts(*extractor_, config_.logistic().min_count()),
+                oov, optimizer_state_ ? &incumbent_->vocabulary() : nullptr,
+                std::move(expiry));
   PackOptions options;
   options.oov_rate = config_.logistic().oov_rate();
   options.seed = config_.seed() ^ kDropSalt;
   packed_.emplace(Blocks());
-  RETURN_IF_ERROR(PackExamples(rows_->raw, ids_, *plan_, options, &*packed_));
-  rows_->raw = ExampleBlocks();  // frees it
+  RETURN_IF_ERROR(
+      PackExamples(std::move(rows_->raw), *ids_, *plan_, options, &*packed_));
+  ids_.reset();
   report_.set_vocabulary_rows(plan_->rows());
+  report_.set_new_ids(plan_->added());
+  report_.set_expired_ids(plan_->forgotten());
   End("pack", packed_->examples(),
       absl::StrCat(WithCommas(plan_->rows()), " rows of the model"));
   return absl::OkStatus();
@@ -366,6 +409,7 @@ absl::Status Run::Learn() {
         absl::StrFormat("NE %.5f", metrics.normalized_entropy()));
   }
   (*report_.mutable_seconds())["learn"] = seconds;
+  ReportPeak("learn");
   packed_.reset();
   const absl::Status finite = learner_->CheckFinite();
   if (!finite.ok()) {
@@ -426,6 +470,7 @@ absl::Status Run::FreezeContents() {
                            static_cast<double>(manifest.examples())));
   }
   contents_.extra_files.emplace_back(kOptimizerFile, learner_->Save());
+  contents_.extra_files.emplace_back(kSeenFile, SerializeSeen(plan_->seen()));
   learner_.reset();
   return absl::OkStatus();
 }
@@ -433,8 +478,12 @@ absl::Status Run::FreezeContents() {
 absl::Status Run::Score() {
   ASSIGN_OR_RETURN(const std::shared_ptr<const ModelBundle> candidate,
                    ModelBundle::FromContents(contents_));
-  report_.set_bundle_bytes(candidate->bytes() +
-                           contents_.extra_files[0].second.size());
+  uint64_t bytes = candidate->bytes();
+  for (const auto& [name, content] : contents_.extra_files) {
+    bytes += content.size();
+  }
+  report_.set_bundle_bytes(bytes);
+  report_.mutable_memory()->set_model_bytes(bytes);
   RETURN_IF_ERROR(Scan(*candidate, incumbent_.get()));
   if (report_.verdict() != v1::TrainingReport::VERDICT_UNSPECIFIED) {
     return absl::OkStatus();
@@ -466,6 +515,7 @@ absl::Status Run::Scan(const ModelBundle& candidate,
   if (!scored.ok()) return InLog(scored.status());
   scored_ = *std::move(scored);
   End("score", scored_.calibration.labels.size() + scored_.evaluation.size());
+  report_.mutable_memory()->set_evaluation_bytes(scored_.bytes());
   AddCounts(scored_.join, report_.mutable_join());
   report_.set_calibration_examples(scored_.calibration.labels.size());
   RETURN_IF_ERROR(CheckFingerprints());
@@ -559,6 +609,7 @@ absl::Status Run::Publish() {
   v1::TrainingReport inside = report_;
   inside.set_verdict(v1::TrainingReport::PUBLISHED);
   inside.clear_seconds();
+  inside.clear_memory();
   ASSIGN_OR_RETURN(std::string json, ReportJson(inside));
   contents_.extra_files.emplace_back(kReportFile, std::move(json));
   auto golden =

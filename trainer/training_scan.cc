@@ -6,9 +6,11 @@
 #include <memory>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/rng.h"
 #include "base/status_macros.h"
 #include "trainer/ad_cache.h"
+#include "trainer/expiry.h"
 #include "trainer/labelled_decision.h"
 #include "trainer/ordered_scan.h"
 
@@ -55,6 +57,7 @@ struct RawRows {
   bool all_ones = true;
   int64_t first_ms = 0, last_ms = 0;  // of decisions with rows
   int64_t scanned_ms = 0;             // last record
+  size_t counted = 0;                 // rows, by a worker that only counts
 
   void Clear() {
     handles.clear();
@@ -62,6 +65,7 @@ struct RawRows {
     fields.clear();
     ends.clear();
     labels.clear();
+    counted = 0;
     all_ones = true;
   }
   void Append(const RowPart& part) {
@@ -78,14 +82,16 @@ struct RawRows {
   }
 };
 
+// Fills either `ids` and rows, or `filter` alone; the other is null.
 class Worker {
  public:
   Worker(EventLogReader* reader, const FeatureExtractor& extractor,
-         const TrainingScanOptions& options, IdTable* ids)
+         const TrainingScanOptions& options, IdTable* ids, IdFilter* filter)
       : reader_(reader),
         extractor_(extractor),
         options_(options),
         table_(ids),
+        filter_(filter),
         ids_(ids),
         labelled_(options.labels),
         present_(extractor.field_names().size()),
@@ -99,8 +105,10 @@ class Worker {
       out->scanned_ms = static_cast<int64_t>(record.id.ms);
       RETURN_IF_ERROR(labelled_.Read(record));
       if (labelled_.examples().empty()) continue;
+      StartDay(DayOf(out->scanned_ms));
       RETURN_IF_ERROR(Keep(record.id));
       if (kept_.empty()) continue;
+      if (filter_ != nullptr) out->counted += kept_.size();
       if (out->ends.empty()) out->first_ms = out->scanned_ms;
       out->last_ms = out->scanned_ms;
       Pack(out);
@@ -121,6 +129,14 @@ class Worker {
   }
 
  private:
+  // Counts that are kept back are of one day.
+  void StartDay(uint16_t day) {
+    if (day == day_) return;
+    ads_.Clear();
+    ids_.SetDay(day);
+    day_ = day;
+  }
+
   struct Kept {
     CachedAd* ad;
     uint32_t placement;
@@ -176,6 +192,7 @@ class Worker {
                               kept.position, &crosses_.features);
     Intern(1, &crosses_);
     ++kept.ad->examples;
+    if (filter_ != nullptr) return;
     out->Append(context_);
     out->Append(kept.ad->part);
     out->Append(crosses_);
@@ -189,8 +206,12 @@ class Worker {
       if (e == 0 || row.fields[e] != row.fields[e - 1]) {
         present_[row.fields[e]] += examples;
       }
-      part->handles.push_back(ids_.Intern(row.ids[e], row.fields[e],
-                                          Repeats(row, e) ? 0 : examples));
+      const uint32_t count = Repeats(row, e) ? 0 : examples;
+      if (filter_ != nullptr) {
+        filter_->Add(row.ids[e], count);
+      } else {
+        part->handles.push_back(ids_.Intern(row.ids[e], row.fields[e], count));
+      }
     }
   }
 
@@ -200,6 +221,7 @@ class Worker {
     return ads_.FindOrRead(
         reader_, hash, [this](const v1::AdSnapshot& snapshot, CachedAd* ad) {
           extractor_.ExtractAd(snapshot, &ad->part.features);
+          if (filter_ != nullptr) return;
           const FeatureBatch& row = ad->part.features;
           for (size_t e = 0; e < row.ids.size(); ++e) {
             ad->part.handles.push_back(
@@ -215,8 +237,11 @@ class Worker {
       if (e == 0 || row.fields[e] != row.fields[e - 1]) {
         present_[row.fields[e]] += ad->examples;
       }
-      if (!Repeats(row, e)) {
-        table_->AddExamples(ad->part.handles[e], ad->examples);
+      if (Repeats(row, e)) continue;
+      if (filter_ != nullptr) {
+        filter_->Add(row.ids[e], ad->examples);
+      } else {
+        table_->AddExamples(ad->part.handles[e], ad->examples, day_);
       }
     }
     ad->examples = 0;
@@ -226,8 +251,10 @@ class Worker {
   const FeatureExtractor& extractor_;
   const TrainingScanOptions& options_;
   IdTable* const table_;
+  IdFilter* const filter_;
   IdCache ids_;
   LabelledDecision labelled_;
+  uint16_t day_ = 0;
   std::vector<uint64_t> present_;
   uint64_t seen_ = 0;
   uint64_t seen_clicks_ = 0;
@@ -256,7 +283,49 @@ absl::Status MergeInto(const RawRows& batch, TrainingRows* rows) {
   return absl::OkStatus();
 }
 
+// `merge` gets the batches in order; then the workers' counts go to *rows.
+absl::Status Scan(EventLogReader* reader, const FeatureExtractor& extractor,
+                  const TrainingScanOptions& options, IdTable* ids,
+                  IdFilter* filter, TrainingRows* rows,
+                  const OrderedScan<RawRows>::Merge& merge) {
+  rows->present.assign(extractor.field_names().size(), 0);
+  std::vector<std::unique_ptr<Worker>> workers;
+  for (uint32_t t = 0; t < options.threads; ++t) {
+    workers.push_back(
+        std::make_unique<Worker>(reader, extractor, options, ids, filter));
+  }
+  auto cursor = reader->Join(options.begin_ms, options.end_ms);
+  RETURN_IF_ERROR(OrderedScan<RawRows>::Run(
+      cursor.get(), workers.size(),
+      [&](size_t w, const RecordBatch& batch, RawRows* out) {
+        return workers[w]->Process(batch, out);
+      },
+      merge));
+  for (auto& worker : workers) worker->Finish(rows);
+  return absl::OkStatus();
+}
+
+double Done(const TrainingScanOptions& options, int64_t scanned_ms) {
+  return static_cast<double>(scanned_ms - options.begin_ms) /
+         std::max(1.0, static_cast<double>(options.end_ms - options.begin_ms));
+}
+
 }  // namespace
+
+absl::StatusOr<uint64_t> CountIds(EventLogReader* reader,
+                                  const FeatureExtractor& extractor,
+                                  const TrainingScanOptions& options,
+                                  IdFilter* filter, StepProgress* progress) {
+  TrainingRows rows;
+  uint64_t counted = 0;
+  RETURN_IF_ERROR(Scan(
+      reader, extractor, options, nullptr, filter, &rows, [&](RawRows* batch) {
+        counted += batch->counted;
+        progress->Update(Done(options, batch->scanned_ms), counted);
+        return absl::OkStatus();
+      }));
+  return counted;
+}
 
 absl::StatusOr<TrainingRows> ScanTraining(EventLogReader* reader,
                                           const FeatureExtractor& extractor,
@@ -265,31 +334,18 @@ absl::StatusOr<TrainingRows> ScanTraining(EventLogReader* reader,
                                           StepProgress* progress) {
   TrainingRows rows;
   rows.raw = ExampleBlocks(options.blocks);
-  rows.present.assign(extractor.field_names().size(), 0);
-  std::vector<std::unique_ptr<Worker>> workers;
-  for (uint32_t t = 0; t < options.threads; ++t) {
-    workers.push_back(
-        std::make_unique<Worker>(reader, extractor, options, ids));
-  }
-  const double range =
-      std::max(1.0, static_cast<double>(options.end_ms - options.begin_ms));
-  auto cursor = reader->Join(options.begin_ms, options.end_ms);
-  RETURN_IF_ERROR(OrderedScan<RawRows>::Run(
-      cursor.get(), workers.size(),
-      [&](size_t w, const RecordBatch& batch, RawRows* out) {
-        return workers[w]->Process(batch, out);
-      },
-      [&](RawRows* batch) {
-        progress->Update(
-            static_cast<double>(batch->scanned_ms - options.begin_ms) / range,
-            rows.raw.examples());
+  RETURN_IF_ERROR(Scan(
+      reader, extractor, options, ids, nullptr, &rows, [&](RawRows* batch) {
+        progress->Update(Done(options, batch->scanned_ms), rows.raw.examples());
         return MergeInto(*batch, &rows);
       }));
-  for (auto& worker : workers) worker->Finish(&rows);
-  workers.clear();
   if (ids->overflowed()) {
-    return absl::ResourceExhaustedError(
-        "the training window has more feature ids than 32 bits can number");
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the training window has more feature ids than fit the memory for "
+        "them (",
+        ids->size(),
+        " did): raise max_memory_bytes, "
+        "vocabulary.filter_bytes or min_count"));
   }
   RETURN_IF_ERROR(rows.raw.Finish());
   return rows;

@@ -10,6 +10,7 @@
 #include "proto/training_report.pb.h"
 #include "storage/event_log_reader.h"
 #include "trainer/example_blocks.h"
+#include "trainer/id_filter.h"
 #include "trainer/id_table.h"
 #include "trainer/label_joiner.h"
 #include "trainer/step_progress.h"
@@ -43,12 +44,21 @@ struct TrainingRows {
 
 // Features are extracted at the logged position. A negative is kept when the
 // hash of its decision id, position and the seed says so; every click is kept.
-// `ids` gets the features of the kept examples. The result does not depend on
-// the number of threads, but for the handles. DataLoss for a damaged log.
+// `ids` gets the features of the kept examples and the day of each; entries of
+// ids that it does not admit are left out. The result does not depend on the
+// number of threads, but for the handles. DataLoss for a damaged log,
+// ResourceExhausted when `ids` is full.
 absl::StatusOr<TrainingRows> ScanTraining(EventLogReader* reader,
                                           const FeatureExtractor& extractor,
                                           const TrainingScanOptions& options,
                                           IdTable* ids, StepProgress* progress);
+
+// Adds the features of the examples that ScanTraining would keep to `filter`.
+// Returns the number of these examples.
+absl::StatusOr<uint64_t> CountIds(EventLogReader* reader,
+                                  const FeatureExtractor& extractor,
+                                  const TrainingScanOptions& options,
+                                  IdFilter* filter, StepProgress* progress);
 
 }  // namespace adrank
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <tuple>
 
-#include "absl/container/flat_hash_map.h"
 #include "base/rng.h"
 #include "base/status_macros.h"
 #include "trainer/labelled_decision.h"
@@ -11,11 +10,9 @@
 namespace adrank {
 namespace {
 
-// An id that may get a row, and where to write the row's number.
+// An id that gets a row, and where to write the row's number.
 struct Admitted {
-  uint16_t field;
-  uint32_t examples;
-  uint64_t id;
+  const IdTable::Entry* entry;
   uint32_t* row;
 };
 
@@ -34,70 +31,102 @@ std::vector<uint32_t> MinCounts(const FeatureExtractor& extractor,
 
 VocabularyPlan::VocabularyPlan(const IdTable& table,
                                absl::Span<const uint32_t> min_counts,
-                               bool oov_rows, const Vocabulary* incumbent)
+                               bool oov_rows, const Vocabulary* incumbent,
+                               Expiry expiry)
     : row_of_(IdTable::kShards) {
-  if (incumbent != nullptr) ids_ = incumbent->Ids();
-  absl::flat_hash_map<uint64_t, uint32_t> known;
-  known.reserve(ids_.size());
-  for (uint32_t row = 0; row < ids_.size(); ++row) known[ids_[row]] = row;
-  std::vector<Admitted> admitted;
   for (uint32_t s = 0; s < IdTable::kShards; ++s) {
-    const auto& entries = table.shard(s);
-    row_of_[s].assign(entries.size(), kNoRow);
-    for (size_t i = 0; i < entries.size(); ++i) {
-      const IdTable::Entry& entry = entries[i];
-      if (auto it = known.find(entry.id); it != known.end()) {
-        row_of_[s][i] = it->second;
-      } else if (entry.examples >= min_counts[entry.field]) {
-        admitted.push_back(
-            {entry.field, entry.examples, entry.id, &row_of_[s][i]});
-      }
-    }
+    row_of_[s].assign(table.shard(s).size(), kNoRow);
   }
-  std::sort(admitted.begin(), admitted.end(),
-            [](const Admitted& a, const Admitted& b) {
-              return std::tuple(a.field, b.examples, a.id) <
-                     std::tuple(b.field, a.examples, b.id);
-            });
-  for (const Admitted& a : admitted) {
-    *a.row = static_cast<uint32_t>(ids_.size());
-    ids_.push_back(a.id);
-  }
+  if (incumbent != nullptr) KeepKnown(table, *incumbent, &expiry);
+  Admit(table, min_counts, expiry);
   rows_ = ids_.size();
   if (oov_rows) {
     for (size_t f = 0; f < min_counts.size(); ++f) {
       oov_rows_.push_back(static_cast<uint32_t>(rows_++));
     }
   }
-  if (incumbent != nullptr) PlanSources(*incumbent);
-}
-
-void VocabularyPlan::PlanSources(const Vocabulary& incumbent) {
-  sources_.assign(rows_, kNoRow);
-  const size_t old_ids = incumbent.Ids().size();
-  for (uint32_t row = 0; row < old_ids; ++row) sources_[row] = row;
-  const auto old_oov = incumbent.oov_rows();
+  if (incumbent == nullptr) return;
+  sources_.resize(rows_, kNoRow);
+  const auto old_oov = incumbent->oov_rows();
   for (size_t f = 0; f < oov_rows_.size() && f < old_oov.size(); ++f) {
     sources_[oov_rows_[f]] = old_oov[f];
   }
 }
 
-absl::Status PackExamples(const ExampleBlocks& raw, const IdTable& table,
+void VocabularyPlan::KeepKnown(const IdTable& table,
+                               const Vocabulary& incumbent, Expiry* expiry) {
+  // No field has this number, hence no out-of-vocabulary row answers.
+  constexpr uint16_t kNoField = 0xffff;
+  const std::vector<uint64_t> old = incumbent.Ids();
+  std::vector<uint16_t>& seen = expiry->seen;
+  if (seen.empty()) seen.assign(old.size(), expiry->last_day);
+  for (uint32_t s = 0; s < IdTable::kShards; ++s) {
+    for (size_t i = 0; i < row_of_[s].size(); ++i) {
+      const IdTable::Entry& entry = table.shard(s)[i];
+      const uint32_t row = incumbent.Row(kNoField, entry.id);
+      if (row != kNoRow) seen[row] = std::max(seen[row], entry.day);
+      row_of_[s][i] = row;
+    }
+  }
+  std::vector<uint32_t> moved(old.size(), kNoRow);
+  for (uint32_t row = 0; row < old.size(); ++row) {
+    if (expiry->Forgets(seen[row])) continue;
+    moved[row] = static_cast<uint32_t>(ids_.size());
+    ids_.push_back(old[row]);
+    seen_.push_back(seen[row]);
+    sources_.push_back(row);
+  }
+  forgotten_ = old.size() - ids_.size();
+  for (std::vector<uint32_t>& rows : row_of_) {
+    for (uint32_t& row : rows) row = row == kNoRow ? kNoRow : moved[row];
+  }
+}
+
+void VocabularyPlan::Admit(const IdTable& table,
+                           absl::Span<const uint32_t> min_counts,
+                           const Expiry& expiry) {
+  std::vector<Admitted> admitted;
+  for (uint32_t s = 0; s < IdTable::kShards; ++s) {
+    for (size_t i = 0; i < row_of_[s].size(); ++i) {
+      const IdTable::Entry& entry = table.shard(s)[i];
+      if (row_of_[s][i] == kNoRow &&
+          entry.examples >= min_counts[entry.field] &&
+          !expiry.Forgets(entry.day)) {
+        admitted.push_back({&entry, &row_of_[s][i]});
+      }
+    }
+  }
+  std::sort(admitted.begin(), admitted.end(),
+            [](const Admitted& x, const Admitted& y) {
+              const IdTable::Entry &a = *x.entry, &b = *y.entry;
+              return std::tuple(a.field, b.examples, a.id) <
+                     std::tuple(b.field, a.examples, b.id);
+            });
+  for (const Admitted& a : admitted) {
+    *a.row = static_cast<uint32_t>(ids_.size());
+    ids_.push_back(a.entry->id);
+    seen_.push_back(a.entry->day);
+  }
+  added_ = admitted.size();
+}
+
+absl::Status PackExamples(ExampleBlocks raw, const IdTable& table,
                           const VocabularyPlan& plan,
                           const PackOptions& options, ExampleBlocks* out) {
   const bool drops = !plan.oov_rows().empty() && options.oov_rate > 0;
   std::vector<uint32_t> rows;
-  uint64_t entry = 0;  // over all blocks: what the random drops hash
-  RETURN_IF_ERROR(raw.ForEach([&](const ExampleBlock& block) -> absl::Status {
+  uint64_t known = 0;  // entries with a row so far: what random drops hash
+  RETURN_IF_ERROR(raw.Drain([&](const ExampleBlock& block) -> absl::Status {
     for (size_t i = 0; i < block.examples(); ++i) {
       const size_t begin = block.begin(i);
       const size_t n = block.begin(i + 1) - begin;
       rows.resize(n);
-      for (size_t e = 0; e < n; ++e, ++entry) {
+      for (size_t e = 0; e < n; ++e) {
         const uint32_t handle = block.rows()[begin + e];
         rows[e] = plan.RowOf(handle);
-        if (drops && rows[e] != kNoRow &&
-            ToUnit(MixBits(MixBits(options.seed) + entry)) < options.oov_rate) {
+        if (rows[e] == kNoRow) continue;
+        const uint64_t draw = MixBits(MixBits(options.seed) + known++);
+        if (drops && ToUnit(draw) < options.oov_rate) {
           rows[e] = plan.oov_rows()[table.entry(handle).field];
         }
       }

@@ -269,6 +269,31 @@ TEST(ExampleBlocks, VisitBlocksInTheOrderGivenAndStopAtAnError) {
                                               blocks.Read(2)->get()));
 }
 
+TEST(ExampleBlocks, DrainingVisitsAllAndFreesEachBlockAfterItsVisit) {
+  const TempDir dir;
+  ExampleBlocksOptions options;
+  options.block_bytes = 4096;
+  options.max_memory_bytes = 10000;
+  options.spill_dir = dir.path();
+  const auto examples = SomeExamples(1000, true, true, false, false);
+  auto blocks = Packed(examples, options);
+  ASSERT_GT(blocks.spilled_bytes(), 10000);
+  const std::weak_ptr<const ExampleBlock> first = *blocks.Read(0);
+  size_t next = 0;
+  ASSERT_OK(blocks.Drain([&](const ExampleBlock& b) {
+    EXPECT_EQ(first.expired(), next > 0);
+    for (size_t i = 0; i < b.examples(); ++i, ++next) {
+      EXPECT_EQ(b.label(i), examples[next].label);
+      EXPECT_TRUE(std::equal(b.rows() + b.begin(i), b.rows() + b.begin(i + 1),
+                             examples[next].rows.begin(),
+                             examples[next].rows.end()));
+    }
+    return absl::OkStatus();
+  }));
+  EXPECT_EQ(next, examples.size());
+  EXPECT_EQ(blocks.examples(), 0);
+}
+
 TEST(Permutation, IsAPermutationThatTheSeedDecides) {
   for (const size_t n : {0, 1, 2, 3, 100}) {
     std::vector<uint32_t> p = Permutation(n, 7);

@@ -1,5 +1,6 @@
 #include "trainer/training_run.h"
 
+#include <cstring>
 #include <filesystem>
 #include <map>
 
@@ -11,6 +12,7 @@
 #include "tests/testing/temp_dir.h"
 #include "tests/trainer/a_log.h"
 #include "trainer/config.h"
+#include "trainer/expiry.h"
 #include "trainer/report.h"
 
 namespace adrank {
@@ -418,6 +420,174 @@ TEST_F(TrainingRunTest, UnknownIdsUseATrainedRowOnlyIfAskedTo) {
       EXPECT_EQ(row, kNoRow);
     }
   }
+}
+
+TEST_F(TrainingRunTest, TheFilterChangesNothingButMemory) {
+  for (int day : {0, 1}) {
+    ALog log;
+    log.seed = static_cast<uint64_t>(day);
+    log.begin_ms += day * kDayMs;
+    log.decisions = 1500;
+    log.edit = [&](v1::Decision* decision, const auto&) {
+      // Every third user comes once.
+      v1::Context* context = decision->mutable_context();
+      if (context->time_ms() / 57600 % 3 == 0) {
+        context->set_user_id(absl::StrCat("once", context->time_ms()));
+      }
+    };
+    ASSERT_OK(log.Write(dir_ / "log"));
+  }
+  std::map<std::string, std::string> first;
+  uint64_t all_ids = 0;
+  for (const uint64_t filter_bytes : {0, 8, 1 << 20}) {
+    v1::TrainerConfig config = OnDays(0, 1);
+    config.set_model_dir(dir_ / absl::StrCat("models", filter_bytes));
+    config.set_threads(filter_bytes == 8 ? 5 : 2);
+    config.set_warm_start(true);
+    config.mutable_data()->set_negative_keep_rate(0.8);
+    config.mutable_logistic()->set_min_count(5);  // above 4 ads a decision
+    config.mutable_logistic()->set_out_of_vocabulary(v1::OOV_ROW);
+    config.mutable_logistic()->set_oov_rate(0.05);
+    config.mutable_logistic()->set_shuffle(true);
+    config.mutable_vocabulary()->set_filter_bytes(filter_bytes);
+    ASSERT_OK_AND_ASSIGN(const Report cold, Train(config));
+    ASSERT_EQ(cold.verdict(), Report::PUBLISHED) << cold.DebugString();
+    *config.mutable_data() = OnDays(1, 0.3).data();
+    ASSERT_OK_AND_ASSIGN(const Report warm, Train(config));
+    ASSERT_EQ(warm.verdict(), Report::PUBLISHED) << warm.DebugString();
+    ASSERT_EQ(warm.parent_version(), 1);
+    EXPECT_EQ(cold.memory().filter_bytes(), filter_bytes);
+    const uint64_t interned = cold.memory().interned_ids();
+    if (filter_bytes == 0) all_ids = interned;
+    if (filter_bytes == 8) {
+      EXPECT_EQ(interned, all_ids);  // it lets all pass
+    }
+    if (filter_bytes > 8) {
+      EXPECT_EQ(interned, cold.new_ids());
+      EXPECT_LT(interned, all_ids - 300);
+    }
+    const auto files = AllFiles(config.model_dir());
+    ASSERT_THAT(files, Contains(::testing::Key("ctr/2/seen.bin")));
+    if (first.empty()) first = files;
+    ASSERT_EQ(files.size(), first.size());
+    for (const auto& [name, bytes] : first) {
+      EXPECT_TRUE(files.at(name) == bytes) << name << " with " << filter_bytes;
+    }
+  }
+}
+
+// id -> weight and optimizer state (FtrlLearner::Save).
+struct RowState {
+  float weight, z, n;
+  friend bool operator==(const RowState&, const RowState&) = default;
+};
+std::map<uint64_t, RowState> LiveRows(const v1::TrainerConfig& config) {
+  const auto live = Live(config);
+  const ModelStore store(config.model_dir(), "ctr");
+  const std::string state =
+      *files::Read(store.VersionDir(*store.Published()) + "/optimizer.bin");
+  std::map<uint64_t, RowState> rows;
+  const std::vector<uint64_t> ids = live->vocabulary().Ids();
+  for (uint32_t row = 0; row < ids.size(); ++row) {
+    RowState& r = rows[ids[row]];
+    r.weight = live->logistic().weight(row);
+    memcpy(&r.z, state.data() + 48 + 8 * row, 8);
+  }
+  return rows;
+}
+
+TEST_F(TrainingRunTest, NightsOfNewAdsForgetTheOldOnesAndKeepTheRest) {
+  constexpr uint32_t kAfterDays = 2;
+  std::map<uint64_t, RowState> before;
+  std::map<uint64_t, uint16_t> days_before;
+  size_t largest = 0;
+  for (int night = 0; night < 6; ++night) {
+    ALog log;
+    log.seed = static_cast<uint64_t>(night) + 1;
+    log.begin_ms += night * kDayMs;
+    log.decisions = 800;
+    log.first_ad = 25 * night;  // 25 of 40 ads go, 25 come
+    log.edit = [&](v1::Decision* decision, const auto&) {
+      decision->mutable_context()->set_user_id(
+          absl::StrCat(decision->context().user_id(), "n", night));
+    };
+    ASSERT_OK(log.Write(dir_ / "log"));
+    v1::TrainerConfig config = OnDays(night, 0.4);
+    config.set_warm_start(true);
+    config.mutable_vocabulary()->set_expire_after_days(kAfterDays);
+    config.mutable_vocabulary()->set_filter_bytes(1 << 16);
+    config.mutable_logistic()->set_out_of_vocabulary(v1::OOV_ROW);
+    config.mutable_gate()->set_max_ne(10);
+    config.mutable_gate()->set_max_ne_increase(10);
+    config.mutable_gate()->set_min_calibration(0.01);
+    config.mutable_gate()->set_max_calibration(100);
+    ASSERT_OK_AND_ASSIGN(const Report report, Train(config));
+    ASSERT_EQ(report.verdict(), Report::PUBLISHED) << report.DebugString();
+    const auto now = LiveRows(config);
+    const auto live = Live(config);
+    const ModelStore store(config.model_dir(), "ctr");
+    ASSERT_OK_AND_ASSIGN(const auto seen,
+                         ReadSeen(store.VersionDir(*store.Published()), *live));
+    const auto today =
+        static_cast<uint16_t>(DayOf(live->manifest().last_example_ms()));
+    const auto ids = live->vocabulary().Ids();
+    std::map<uint64_t, uint16_t> days;
+    size_t untouched = 0;
+    for (size_t row = 0; row < ids.size(); ++row) {
+      days[ids[row]] = seen[row];
+      ASSERT_GT(seen[row] + kAfterDays, today);
+      if (seen[row] < today) {  // not seen tonight: bit for bit as it was
+        ++untouched;
+        ASSERT_EQ(days_before.at(ids[row]), seen[row]);
+        ASSERT_TRUE(now.at(ids[row]) == before.at(ids[row]));
+      }
+    }
+    size_t expired = 0;
+    for (const auto& [id, day] : days_before) {
+      if (now.count(id) > 0) continue;
+      ++expired;
+      ASSERT_LE(day + kAfterDays, today);
+    }
+    EXPECT_EQ(report.expired_ids(), expired);
+    EXPECT_EQ(report.new_ids(), now.size() - (before.size() - expired));
+    if (night == 1) {
+      EXPECT_GT(untouched, 100);
+    }
+    if (night > 1) {
+      EXPECT_GT(expired, 100);
+      EXPECT_LE(now.size(), largest * 11 / 10);  // bounded
+    }
+    if (night <= 1) largest = std::max(largest, now.size());
+    before = now;
+    days_before = days;
+  }
+}
+
+TEST_F(TrainingRunTest, MemoryIsReportedAndBounded) {
+  ALog log;
+  log.decisions = 3000;
+  ASSERT_OK(log.Write(dir_ / "log"));
+  v1::TrainerConfig config = Config();
+  config.set_max_memory_bytes(64 << 20);
+  ASSERT_OK_AND_ASSIGN(const Report report, Train(config));
+  ASSERT_EQ(report.verdict(), Report::PUBLISHED) << report.DebugString();
+  const v1::MemoryReport& memory = report.memory();
+  EXPECT_EQ(memory.budget_bytes(), 64 << 20);
+  EXPECT_GT(memory.id_table_bytes(), 0);
+  EXPECT_GT(memory.example_memory_bytes(), 0);
+  EXPECT_EQ(memory.example_disk_bytes(), 0);
+  EXPECT_GT(memory.model_bytes(), 0);
+  EXPECT_GT(memory.evaluation_bytes(), 0);
+  for (const char* step : {"extract", "pack", "learn", "score", "publish"}) {
+    ASSERT_EQ(memory.peak_resident_bytes().count(step), 1) << step;
+    EXPECT_GT(memory.peak_resident_bytes().at(step), 1 << 20);
+  }
+  EXPECT_THAT(ReportText(report, absl::UTCTimeZone()),
+              HasSubstr("memory: at most "));
+  config.mutable_vocabulary()->set_filter_bytes(1 << 20);
+  EXPECT_THAT(Train(config),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("below 67108864 + vocabulary.filter_bytes")));
 }
 
 // Serves day 1 by the live bundle: logs its version and fingerprints as a

@@ -257,6 +257,55 @@ TEST(TrainingScan, SamplingKeepsEveryClickAndTheShareOfNegatives) {
               0.25 * negatives, 4 * std::sqrt(negatives * 0.25 * 0.75));
 }
 
+TEST(TrainingScan, TheFilterAndTheDaysAreThoseOfOneRowAfterTheOther) {
+  FakeReader reader = RandomLog(3000);
+  // Five days instead of three seconds.
+  for (size_t i = 0; i < reader.records.size(); ++i) {
+    reader.records[i].id.ms = i * 5 * 86'400'000ull / reader.records.size();
+  }
+  const auto extractor = AnExtractor();
+  for (uint32_t threads : {1, 3}) {
+    TrainingScanOptions options;
+    options.end_ms = int64_t{1} << 40;
+    options.threads = threads;
+    StepProgress progress(Clock::Real(), false, -1);
+    IdFilter filter(1 << 20);
+    ASSERT_OK_AND_ASSIGN(
+        const uint64_t counted,
+        CountIds(&reader, *extractor, options, &filter, &progress));
+    IdTable ids;
+    ASSERT_OK_AND_ASSIGN(
+        const TrainingRows got,
+        ScanTraining(&reader, *extractor, options, &ids, &progress));
+    EXPECT_EQ(counted, got.raw.examples());
+    uint64_t entries = 0, days = 0;
+    for (uint32_t s = 0; s < IdTable::kShards; ++s) {
+      for (const IdTable::Entry& entry : ids.shard(s)) {
+        EXPECT_EQ(filter.AtMost(entry.id),
+                  std::min(entry.examples, IdFilter::kMaxCount));
+        ++entries;
+        days += entry.day;
+      }
+    }
+    // The twin: the last example of each id, by the time of its decision.
+    std::map<uint64_t, uint64_t> last;
+    for (size_t i = 0; i < reader.records.size(); ++i) {
+      FakeReader one = reader;
+      one.records = {reader.records[i]};
+      std::map<uint64_t, uint32_t> counts;
+      SlowRows(&one, *extractor, &counts);
+      for (const auto& [id, n] : counts) {
+        last[id] = reader.records[i].id.ms / 86'400'000;
+      }
+    }
+    uint64_t want = 0;
+    for (const auto& [id, day] : last) want += day;
+    EXPECT_EQ(entries, last.size());
+    EXPECT_EQ(days, want);
+    EXPECT_GT(days, entries);
+  }
+}
+
 TEST(TrainingScan, ADamagedDecisionIsNamed) {
   FakeReader reader = RandomLog(700);
   reader.records[600].bytes = "\x0f\xff damage";
