@@ -121,7 +121,8 @@ class Run {
   absl::Status FreezeContents();
   absl::Status Score();
   absl::Status ScoreLive();
-  absl::Status Scan(const ModelBundle& candidate, const ModelBundle* incumbent);
+  absl::Status Scan(const ModelBundle& candidate, const ModelBundle* incumbent,
+                    const std::string& slice_field);
   absl::Status Calibrate();
   void ApplyCalibrator(const Calibrator& calibrator);
   absl::Status Measure();
@@ -435,7 +436,8 @@ absl::Status Run::Score() {
                    ModelBundle::FromContents(contents_));
   report_.set_bundle_bytes(candidate->bytes() +
                            contents_.extra_files[0].second.size());
-  RETURN_IF_ERROR(Scan(*candidate, incumbent_.get()));
+  RETURN_IF_ERROR(
+      Scan(*candidate, incumbent_.get(), config_.calibration().slice_field()));
   if (report_.verdict() != v1::TrainingReport::VERDICT_UNSPECIFIED) {
     return absl::OkStatus();
   }
@@ -445,7 +447,8 @@ absl::Status Run::Score() {
 absl::Status Run::ScoreLive() {
   // The scan reads from train_end on; only the evaluation is wanted.
   windows_.train_begin_ms = windows_.train_end_ms = windows_.calibration_end_ms;
-  RETURN_IF_ERROR(Scan(*incumbent_, nullptr));
+  RETURN_IF_ERROR(
+      Scan(*incumbent_, nullptr, incumbent_->calibrator().slice_field()));
   ASSIGN_OR_RETURN(const Calibrator calibrator,
                    Calibrator::Create(incumbent_->manifest().calibrator()));
   ApplyCalibrator(calibrator);
@@ -454,12 +457,17 @@ absl::Status Run::ScoreLive() {
 }
 
 absl::Status Run::Scan(const ModelBundle& candidate,
-                       const ModelBundle* incumbent) {
+                       const ModelBundle* incumbent,
+                       const std::string& slice_field) {
   EvaluationScanOptions options;
   options.windows = windows_;
   options.labels = labels_;
   options.group_by_user = config_.evaluation().group_by() == "user_id";
   options.threads = config_.threads();
+  if (!slice_field.empty()) {
+    ASSIGN_OR_RETURN(options.calibration_slice,
+                     SliceReader::Create(candidate.extractor(), slice_field));
+  }
   progress_->Begin("score");
   auto scored = ScanEvaluation(reader_.get(), candidate, incumbent,
                                slices_.get(), options, progress_);
@@ -499,7 +507,7 @@ absl::Status Run::Calibrate() {
   const CalibrationRows& rows = scored_.calibration;
   CalibrationFit fit =
       FitCalibrator(config_.calibration(), config_.data().negative_keep_rate(),
-                    {rows.logits, rows.labels});
+                    {rows.logits, rows.labels, {}, rows.slices});
   report_.add_notes(absl::StrCat("calibration: ", fit.reason));
   ASSIGN_OR_RETURN(const Calibrator calibrator,
                    Calibrator::Create(fit.calibrator));
@@ -509,9 +517,11 @@ absl::Status Run::Calibrate() {
 }
 
 void Run::ApplyCalibrator(const Calibrator& calibrator) {
-  pctr_.reserve(scored_.evaluation.size());
-  for (float logit : scored_.evaluation.logits) {
-    pctr_.push_back(calibrator.Probability(logit));
+  const EvaluationRows& rows = scored_.evaluation;
+  pctr_.reserve(rows.size());
+  for (size_t r = 0; r < rows.size(); ++r) {
+    pctr_.push_back(calibrator.Probability(
+        rows.logits[r], rows.slices.empty() ? 0 : rows.slices[r]));
   }
 }
 
