@@ -20,12 +20,15 @@
 #include "model/model_store.h"
 #include "storage/event_log_reader.h"
 #include "trainer/calibration.h"
+#include "trainer/click_delay.h"
+#include "trainer/drift.h"
 #include "trainer/evaluation_scan.h"
 #include "trainer/explanations.h"
 #include "trainer/ftrl.h"
 #include "trainer/gate.h"
+#include "trainer/golden_check.h"
 #include "trainer/golden_choice.h"
-#include "trainer/metrics.h"
+#include "trainer/measure.h"
 #include "trainer/report.h"
 #include "trainer/slices.h"
 #include "trainer/spec_learning.h"
@@ -112,6 +115,7 @@ class Run {
   absl::Status CutWindows();
   absl::Status CheckWindow(absl::string_view name, int64_t begin_ms,
                            int64_t end_ms);
+  absl::Status CutUnripe();
   absl::Status CompileSpec();
   absl::Status CompileSlices();
   absl::Status Extract();
@@ -124,6 +128,8 @@ class Run {
   absl::Status Scan(const ModelBundle& candidate, const ModelBundle* incumbent,
                     const std::string& slice_field);
   absl::Status Calibrate();
+  absl::Status Golden(const ModelBundle& candidate);
+  void MeasureDrift(const ModelBundle& candidate);
   void ApplyCalibrator(const Calibrator& calibrator);
   absl::Status Measure();
   absl::Status MeasureSlices();
@@ -211,7 +217,25 @@ absl::Status Run::CheckWindow(absl::string_view name, int64_t begin_ms,
   return Nothing(NoDecisions(name, begin_ms, end_ms, range, zone_));
 }
 
+// Newest decisions whose clicks may still come are in no window.
+absl::Status Run::CutUnripe() {
+  const double quantile = config_.data().attribution_quantile();
+  if (quantile == 0) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const auto range, reader_->TimeRange());
+  progress_->Begin("delays");
+  auto delay = MeasureClickDelay(reader_.get(), windows_.train_begin_ms,
+                                 windows_.evaluation_end_ms, range.second,
+                                 labels_.attribution_window_ms, quantile);
+  if (!delay.ok()) return InLog(delay.status());
+  windows_.evaluation_end_ms =
+      std::min(windows_.evaluation_end_ms, delay->ripe_end_ms());
+  End("delays", delay->clicks());
+  *report_.mutable_click_delay() = *std::move(delay);
+  return absl::OkStatus();
+}
+
 absl::Status Run::CutWindows() {
+  RETURN_IF_ERROR(CutUnripe());
   const auto parsed = ParseWindows(config_.data(), calibrates(), zone_);
   RETURN_IF_ERROR(parsed.status());
   if (parsed->by_share ||
@@ -321,8 +345,15 @@ absl::Status Run::Extract() {
       absl::StrCat(WithCommas(ids_.size()), " feature ids"));
   *report_.mutable_join() = rows_->join;
   report_.set_training_examples(rows_->raw.examples());
+  if (rows_->seen > 0) {
+    report_.set_training_ctr(static_cast<double>(rows_->seen_clicks) /
+                             static_cast<double>(rows_->seen));
+  }
   auto reason =
       WhyNothingToLearn(*rows_, windows_, labels_.served_is_seen, zone_);
+  const std::string skew =
+      SkewReason(rows_->join, config_.gate().max_skewed_events());
+  if (reason && !skew.empty()) absl::StrAppend(&*reason, "; ", skew);
   return reason ? Nothing(*std::move(reason)) : absl::OkStatus();
 }
 
@@ -441,7 +472,37 @@ absl::Status Run::Score() {
   if (report_.verdict() != v1::TrainingReport::VERDICT_UNSPECIFIED) {
     return absl::OkStatus();
   }
-  return Calibrate();
+  MeasureDrift(*candidate);
+  RETURN_IF_ERROR(Calibrate());
+  return Golden(*candidate);
+}
+
+void Run::MeasureDrift(const ModelBundle& candidate) {
+  std::optional<NamedManifest> live;
+  if (incumbent_ != nullptr) {
+    live.emplace(NamedManifest{incumbent_->manifest(),
+                               incumbent_->extractor().field_names()});
+  }
+  for (v1::FieldDrift& drift :
+       FieldDrifts({candidate.manifest(), candidate.extractor().field_names()},
+                   scored_.fields, scored_.evaluation.size(),
+                   live ? &*live : nullptr)) {
+    contents_.manifest.add_field_oov(static_cast<float>(drift.oov()));
+    *report_.add_drift() = std::move(drift);
+  }
+}
+
+absl::Status Run::Golden(const ModelBundle& candidate) {
+  auto golden =
+      ChooseGolden(scored_.evaluation.decisions, config_.seed(), reader_.get());
+  if (!golden.ok()) return InLog(golden.status());
+  contents_.golden = *std::move(golden);
+  ASSIGN_OR_RETURN(const Calibrator calibrator,
+                   Calibrator::Create(contents_.manifest.calibrator()));
+  ASSIGN_OR_RETURN(
+      *report_.mutable_golden(),
+      CheckGolden(candidate, calibrator, incumbent_.get(), contents_.golden));
+  return absl::OkStatus();
 }
 
 absl::Status Run::ScoreLive() {
@@ -527,22 +588,13 @@ void Run::ApplyCalibrator(const Calibrator& calibrator) {
 
 absl::Status Run::Measure() {
   progress_->Begin("metrics");
-  const EvaluationRows& rows = scored_.evaluation;
-  const Scored candidate = {pctr_, rows.labels, {}, rows.groups};
-  *report_.mutable_candidate() = ComputeMetrics(candidate);
-  if (incumbent_ != nullptr) {
-    const Scored live = {rows.incumbent_pctr, rows.labels, {}, rows.groups};
-    *report_.mutable_incumbent() = ComputeMetrics(live);
-    *report_.mutable_delta_auc() = DeltaAuc(candidate, live);
-    Deltas deltas = BootstrapDeltas(
-        candidate, live,
-        static_cast<int>(config_.evaluation().bootstrap_replicates()),
-        config_.seed());
-    *report_.mutable_delta_logloss() = std::move(deltas.logloss);
-    *report_.mutable_delta_ne() = std::move(deltas.ne);
+  MeasureQuality(config_.evaluation(), config_.seed(), scored_.evaluation,
+                 pctr_, &report_);
+  if (std::string note = ShiftNote(report_); !note.empty()) {
+    Note(std::move(note));
   }
   RETURN_IF_ERROR(MeasureSlices());
-  End("metrics", rows.size());
+  End("metrics", scored_.evaluation.size());
   return absl::OkStatus();
 }
 
@@ -569,12 +621,9 @@ absl::Status Run::Publish() {
   v1::TrainingReport inside = report_;
   inside.set_verdict(v1::TrainingReport::PUBLISHED);
   inside.clear_seconds();
+  inside.mutable_golden()->clear_score_micros();
   ASSIGN_OR_RETURN(std::string json, ReportJson(inside));
   contents_.extra_files.emplace_back(kReportFile, std::move(json));
-  auto golden =
-      ChooseGolden(scored_.evaluation.decisions, config_.seed(), reader_.get());
-  if (!golden.ok()) return InLog(golden.status());
-  contents_.golden = *std::move(golden);
   RETURN_IF_ERROR(store_.Publish(contents_, publish_step_));
   End("publish", plan_->rows());
   report_.set_verdict(v1::TrainingReport::PUBLISHED);
