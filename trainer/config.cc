@@ -132,7 +132,7 @@ absl::Status ResolveLimits(v1::GateConfig* gate) {
            {"max_auc_decrease", &Gate::max_auc_decrease,
             &Gate::set_max_auc_decrease, 0.1},
            {"max_ctr_change", &Gate::max_ctr_change, &Gate::set_max_ctr_change,
-            3},
+            5},
            {"max_coverage_decrease", &Gate::max_coverage_decrease,
             &Gate::set_max_coverage_decrease, 0.3},
            {"max_oov_increase", &Gate::max_oov_increase,

@@ -72,16 +72,16 @@ void CheckAuc(const v1::GateConfig& config, const v1::TrainingReport& report,
               Bounds* bounds) {
   const double auc = report.candidate().auc();
   if (config.min_auc() > 0) {
-    const double low = report.candidate().auc_interval().low();
+    // The interval is 1.96 errors to each side.
+    const double error = (auc - report.candidate().auc_interval().low()) / 1.96;
     bounds->Check(
-        low > config.min_auc(),
-        absl::StrFormat("AUC %.5f, at least %.5f with 95 %% confidence, is "
-                        "above %.5f",
-                        auc, low, config.min_auc()),
-        absl::StrFormat("AUC %.5f may be as low as %.5f, not above %.5f "
-                        "(gate.min_auc): the scores say nothing about the "
+        auc - error > config.min_auc(),
+        absl::StrFormat("AUC %.5f less its standard error %.5f is above %.5f",
+                        auc, error, config.min_auc()),
+        absl::StrFormat("AUC %.5f less its standard error %.5f is not above "
+                        "%.5f (gate.min_auc): the scores say nothing about the "
                         "labels",
-                        auc, low, config.min_auc()));
+                        auc, error, config.min_auc()));
   }
   if (config.max_auc() > 0) {
     bounds->Check(

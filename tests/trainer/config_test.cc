@@ -57,7 +57,7 @@ TEST(Config, EveryDefaultIsWrittenOut) {
   EXPECT_EQ(c.gate().max_auc(), 0.999);
   EXPECT_EQ(c.gate().max_auc_increase(), 0.2);
   EXPECT_EQ(c.gate().max_auc_decrease(), 0.1);
-  EXPECT_EQ(c.gate().max_ctr_change(), 3);
+  EXPECT_EQ(c.gate().max_ctr_change(), 5);
   EXPECT_EQ(c.gate().max_coverage_decrease(), 0.3);
   EXPECT_EQ(c.gate().max_oov_increase(), 0.3);
   EXPECT_EQ(c.gate().max_psi(), 0);

@@ -171,9 +171,11 @@ TEST(Gate, EachBoundAgainstPoisonRefusesByItself) {
   using Report = v1::TrainingReport;
   refused(
       [](Report* r) {
-        r->mutable_candidate()->mutable_auc_interval()->set_low(0.49);
+        r->mutable_candidate()->mutable_auc_interval()->set_low(0.7 -
+                                                                1.96 * 0.21);
       },
-      "may be as low as 0.49000, not above 0.50000 (gate.min_auc)");
+      "AUC 0.70000 less its standard error 0.21000 is not above 0.50000 "
+      "(gate.min_auc)");
   refused(
       [](Report* r) {
         r->mutable_candidate()->mutable_auc_interval()->set_low(std::nan(""));

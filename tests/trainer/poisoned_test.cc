@@ -193,7 +193,24 @@ TEST_F(PoisonedTest, ShuffledLabelsOfOneNightDoNotReplaceTheLiveModel) {
   log.begin_ms += kDayMs;
   Write(log);
   SetDays(1, 1.4);
-  ExpectRefused("(gate.min_auc)");
+  ExpectRefused("(gate.max_ne)");
+}
+
+// Chance alone lets a few look better than chance, by a hair.
+TEST_F(PoisonedTest, ShuffledLabelsAreRefusedByMostSeeds) {
+  int published = 0;
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
+    ALog log;
+    log.seed = seed;
+    log.shuffled = true;
+    log.decisions = 1000;
+    const std::string name = absl::StrCat("log", seed);
+    ASSERT_OK(log.Write(dir_ / name));
+    config_.set_data_dir(dir_ / name);
+    config_.set_model_dir(dir_ / absl::StrCat("models", seed));
+    published += Train().verdict() == Report::PUBLISHED;
+  }
+  EXPECT_LE(published, 2);
 }
 
 TEST_F(PoisonedTest, AnEmptyDayIsNamed) {
