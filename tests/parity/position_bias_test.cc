@@ -135,8 +135,8 @@ TEST_F(PositionBiasTest, TheLearntTermIsThePlantedEffect) {
   bundle->Predict(features_, &scratch_, absl::MakeSpan(logits),
                   absl::MakeSpan(pctrs));
   const double slope = bundle->manifest().calibrator().platt().slope();
-  EXPECT_NEAR(slope * (logits[1] - logits[0]), kEffect, 0.06);
-  EXPECT_NEAR(slope * (logits[2] - logits[0]), 2 * kEffect, 0.09);
+  EXPECT_NEAR(slope * (logits[1] - logits[0]), kEffect, 0.04);
+  EXPECT_NEAR(slope * (logits[2] - logits[0]), 2 * kEffect, 0.06);
 
   // Served, every ad is at position 1, wherever it will land.
   bundle->extractor().Extract({}, "top", ads, {}, &features_);
@@ -151,7 +151,7 @@ TEST_F(PositionBiasTest, ServedPctrsAreThoseOfTheFirstPositionWhereverLogged) {
   const std::vector<AtPosition> without = Compare(*Train(false));
   for (uint32_t p = 0; p < kSlots; ++p) {
     ASSERT_GT(with[p].n, 10000);
-    EXPECT_NEAR(with[p].served / with[p].truth, 1, 0.04) << p + 1;
+    EXPECT_NEAR(with[p].served / with[p].truth, 1, 0.02) << p + 1;
     // Without the term every ad is priced as at an average position.
     EXPECT_LT(without[p].served / without[p].truth, 0.85) << p + 1;
   }
