@@ -42,6 +42,34 @@ absl::Status CheckIsotonic(const v1::Calibrator::Isotonic& isotonic) {
   return absl::OkStatus();
 }
 
+// e^bias stays a normal number, far from both ends.
+constexpr double kMaxSliceBias = 100;
+
+absl::Status CheckSliceBias(const v1::Calibrator::SliceBias& slices) {
+  if (slices.field().empty()) {
+    return absl::InvalidArgumentError("slice_bias: no field");
+  }
+  if (slices.id_size() != slices.bias_size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("slice_bias: ", slices.id_size(), " ids and ",
+                     slices.bias_size(), " biases"));
+  }
+  for (int i = 0; i < slices.id_size(); ++i) {
+    if (slices.id(i) <= (i > 0 ? slices.id(i - 1) : 0)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("slice_bias: id[", i,
+                       "] is 0 or not above the one "
+                       "before"));
+    }
+    if (!(std::fabs(slices.bias(i)) <= kMaxSliceBias)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("slice_bias: bias[", i, "] = ", slices.bias(i),
+                       " not in [-", kMaxSliceBias, ", ", kMaxSliceBias, "]"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<Calibrator> Calibrator::Create(const v1::Calibrator& proto) {
@@ -70,14 +98,35 @@ absl::StatusOr<Calibrator> Calibrator::Create(const v1::Calibrator& proto) {
     result.x_.assign(proto.isotonic().x().begin(), proto.isotonic().x().end());
     result.y_.assign(proto.isotonic().y().begin(), proto.isotonic().y().end());
   }
+  if (proto.has_slice_bias()) {
+    const v1::Calibrator::SliceBias& slices = proto.slice_bias();
+    RETURN_IF_ERROR(CheckSliceBias(slices));
+    result.slice_field_ = slices.field();
+    result.slices_.assign(slices.id().begin(), slices.id().end());
+    for (double bias : slices.bias()) {
+      result.slice_factors_.push_back(PortableExp(bias));
+    }
+  }
   return result;
 }
 
-float Calibrator::Probability(float logit) const {
+float Calibrator::Probability(float logit, uint64_t slice) const {
   const double z = slope_ * (static_cast<double>(logit) + offset_) + intercept_;
-  const float p = Sigmoid(static_cast<float>(z));
-  if (x_.empty() || std::isnan(p)) return p;
-  return static_cast<float>(Isotonic(static_cast<double>(p)));
+  const float sigmoid = Sigmoid(static_cast<float>(z));
+  if (std::isnan(sigmoid)) return sigmoid;
+  double p = static_cast<double>(sigmoid);
+  if (!x_.empty()) p = Isotonic(p);
+  if (slice != 0 && !slices_.empty()) p = Biased(p, slice);
+  return static_cast<float>(p);
+}
+
+// p / (1 - p) times the factor. In this form every operation is monotone in p,
+// its rounding too; p = 0 gives 1 / infinity.
+double Calibrator::Biased(double p, uint64_t slice) const {
+  const auto it = std::lower_bound(slices_.begin(), slices_.end(), slice);
+  if (it == slices_.end() || *it != slice || p <= 0) return p;
+  const double factor = slice_factors_[it - slices_.begin()];
+  return 1 / (1 + (1 - p) / (factor * p));
 }
 
 // Every operation below is monotone in p, its rounding too, and no segment

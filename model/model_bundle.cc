@@ -112,6 +112,14 @@ absl::Status ModelBundle::Assemble(v1::ModelManifest manifest,
                     absl::StrCat(kManifestFile, ": calibrator"));
   }
   calibrator_ = *std::move(calibrator);
+  if (!calibrator_.slice_field().empty()) {
+    auto slice = SliceReader::Create(*extractor_, calibrator_.slice_field());
+    if (!slice.ok()) {
+      return Annotate(slice.status(),
+                      absl::StrCat(kManifestFile, ": calibrator.slice_bias"));
+    }
+    slice_ = *slice;
+  }
   auto parsed_vocabulary = Vocabulary::Parse(vocabulary);
   if (!parsed_vocabulary.ok()) {
     return Annotate(parsed_vocabulary.status(), kVocabularyFile);
@@ -215,8 +223,15 @@ void ModelBundle::Predict(const RequestFeatures& features,
   DCHECK_EQ(logits.size(), pctrs.size());
   vocabulary_->Lookup(features, &scratch->rows);
   model_->Logits(features, scratch->rows, logits);
+  Calibrate(features, logits, pctrs);
+}
+
+void ModelBundle::Calibrate(const RequestFeatures& features,
+                            absl::Span<const float> logits,
+                            absl::Span<float> pctrs) const {
   for (size_t i = 0; i < logits.size(); ++i) {
-    pctrs[i] = calibrator_.Probability(logits[i]);
+    pctrs[i] = calibrator_.Probability(logits[i],
+                                       slice_ ? slice_->Slice(features, i) : 0);
   }
 }
 

@@ -24,6 +24,7 @@
 #include "model/embedding_weights.h"
 #include "model/logistic_model.h"
 #include "model/model.h"
+#include "model/slice_reader.h"
 #include "model/vocabulary.h"
 #include "proto/model_manifest.pb.h"
 
@@ -91,6 +92,11 @@ class ModelBundle {
   // Of all files; of vocabulary and weights when made from contents.
   uint64_t bytes() const { return bytes_; }
 
+  // pctrs[i] is calibrated from logits[i] and the slice of candidate i.
+  // REQUIRES: both sizes == features.candidates().
+  void Calibrate(const RequestFeatures& features,
+                 absl::Span<const float> logits, absl::Span<float> pctrs) const;
+
   // Logits and calibrated pctrs of all candidates. Neither span is optional.
   // REQUIRES: both sizes == features.candidates().
   void Predict(const RequestFeatures& features, PredictScratch* scratch,
@@ -118,6 +124,7 @@ class ModelBundle {
   const LogisticModel* logistic_ = nullptr;
   const EmbeddingModel* embedding_ = nullptr;
   Calibrator calibrator_;
+  std::optional<SliceReader> slice_;  // of the calibrator's slice field
   uint64_t bytes_ = 0;
   // Where the bytes live: files by name, or strings.
   std::map<std::string, files::Mapped> mapped_;

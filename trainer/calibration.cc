@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "model/calibrator.h"
 #include "model/portable_math.h"
 
 namespace adrank {
@@ -13,7 +15,9 @@ namespace {
 constexpr double kMinSlope = 0.01;
 constexpr uint64_t kMinPerClass = 10;
 constexpr uint64_t kMinIsotonic = 1000;
+constexpr uint64_t kMinSlice = 100;
 constexpr uint32_t kDefaultBins = 200;
+constexpr double kDefaultSlicePrior = 1000;
 
 double Logistic(double x) {
   const double e = PortableExp(-std::fabs(x));
@@ -59,22 +63,32 @@ Objective Evaluate(const CalibrationExamples& x, double ridge, double slope,
   return o;
 }
 
-// Newton from (slope, intercept); a fixed slope is not moved.
+// What Minimize may move.
+enum class Free { kBoth, kSlope, kIntercept };
+
+// Newton's step at `at`.
+std::pair<double, double> NewtonStep(const Objective& at, Free free) {
+  switch (free) {
+    case Free::kSlope:
+      return {-at.g0 / at.h00, 0};
+    case Free::kIntercept:
+      return {0, -at.g1 / at.h11};
+    case Free::kBoth:
+      break;
+  }
+  const double det = at.h00 * at.h11 - at.h01 * at.h01;
+  return {-(at.h11 * at.g0 - at.h01 * at.g1) / det,
+          -(at.h00 * at.g1 - at.h01 * at.g0) / det};
+}
+
+// Newton with step halving from (slope, 0).
 PlattFit Minimize(const CalibrationExamples& x, double ridge, double slope,
-                  bool slope_fixed) {
+                  Free free) {
   PlattFit fit;
   fit.slope = slope;
   Objective at = Evaluate(x, ridge, fit.slope, fit.intercept);
   for (int round = 0; round < 100; ++round) {
-    double d0 = 0, d1 = 0;
-    if (slope_fixed) {
-      at.g0 = 0;
-      d1 = -at.g1 / at.h11;
-    } else {
-      const double det = at.h00 * at.h11 - at.h01 * at.h01;
-      d0 = -(at.h11 * at.g0 - at.h01 * at.g1) / det;
-      d1 = -(at.h00 * at.g1 - at.h01 * at.g0) / det;
-    }
+    const auto [d0, d1] = NewtonStep(at, free);
     // Newton's decrement: twice what is left to gain.
     if (-(at.g0 * d0 + at.g1 * d1) <= 1e-14 * (1 + at.value)) {
       fit.converged = true;
@@ -100,10 +114,13 @@ struct Usable {
   std::vector<float> logits;
   std::vector<uint8_t> labels;
   std::vector<float> weights;
+  std::vector<uint64_t> slices;
   uint64_t clicks = 0;
   bool constant = true;
 
-  CalibrationExamples examples() const { return {logits, labels, weights}; }
+  CalibrationExamples examples() const {
+    return {logits, labels, weights, slices};
+  }
 };
 
 // `offset` is what comes before the fit in the stack.
@@ -115,6 +132,7 @@ Usable Select(const CalibrationExamples& x, double offset) {
     usable.logits.push_back(static_cast<float>(x.logits[i] + offset));
     usable.labels.push_back(x.labels[i]);
     if (!x.weights.empty()) usable.weights.push_back(x.weights[i]);
+    if (!x.slices.empty()) usable.slices.push_back(x.slices[i]);
     usable.clicks += x.labels[i] ? 1 : 0;
     usable.constant &= usable.logits.back() == usable.logits.front();
   }
@@ -179,11 +197,50 @@ std::vector<Pool> EqualMassBins(absl::Span<const double> probability,
 }  // namespace
 
 PlattFit FitPlatt(const CalibrationExamples& examples, double ridge) {
-  PlattFit fit = Minimize(examples, ridge, 1, false);
+  PlattFit fit = Minimize(examples, ridge, 1, Free::kBoth);
   if (fit.slope >= kMinSlope) return fit;
-  fit = Minimize(examples, ridge, kMinSlope, true);
+  fit = Minimize(examples, ridge, kMinSlope, Free::kIntercept);
   fit.bounded = true;
   return fit;
+}
+
+PlattFit FitTemperature(const CalibrationExamples& examples, double ridge) {
+  PlattFit fit = Minimize(examples, ridge, 1, Free::kSlope);
+  if (fit.slope < kMinSlope) fit = {kMinSlope, 0, fit.converged, true};
+  return fit;
+}
+
+v1::Calibrator::SliceBias FitSliceBias(const std::string& field,
+                                       const CalibrationExamples& examples,
+                                       double prior) {
+  std::vector<std::pair<uint64_t, uint32_t>> order;
+  for (size_t i = 0; i < examples.size(); ++i) {
+    if (examples.slices[i] != 0) {
+      order.emplace_back(examples.slices[i], static_cast<uint32_t>(i));
+    }
+  }
+  std::sort(order.begin(), order.end());
+  v1::Calibrator::SliceBias slices;
+  slices.set_field(field);
+  for (size_t first = 0, last = 0; first < order.size(); first = last) {
+    Usable slice;
+    double n = 0;
+    for (; last < order.size() && order[last].first == order[first].first;
+         ++last) {
+      const uint32_t i = order[last].second;
+      slice.logits.push_back(examples.logits[i]);
+      slice.labels.push_back(examples.labels[i]);
+      if (!examples.weights.empty()) {
+        slice.weights.push_back(examples.weights[i]);
+      }
+      n += WeightOf(examples, i);
+    }
+    if (last - first < kMinSlice) continue;
+    const PlattFit fit = Minimize(slice.examples(), 1, 1, Free::kIntercept);
+    slices.add_id(order[first].first);
+    slices.add_bias(fit.intercept * n / (n + prior));
+  }
+  return slices;
 }
 
 std::vector<double> PoolAdjacentViolators(absl::Span<const double> y,
@@ -244,8 +301,87 @@ v1::Calibrator::Isotonic FitIsotonic(absl::Span<const double> probability,
   return isotonic;
 }
 
-CalibrationFit FitCalibrator(const v1::CalibrationConfig& config,
-                             double negative_keep_rate,
+namespace {
+
+using Config = v1::CalibrationConfig;
+
+bool IsTemperature(Config::Method method) {
+  return method == Config::TEMPERATURE ||
+         method == Config::TEMPERATURE_ISOTONIC;
+}
+
+// The stages below add themselves to *fit.
+
+// False: nothing can follow.
+bool AddPlatt(const Config& config, const Usable& usable, CalibrationFit* fit) {
+  fit->reason = WhyNot(usable);
+  if (!fit->reason.empty()) return false;
+  const bool temperature = IsTemperature(config.method());
+  const PlattFit platt = temperature ? FitTemperature(usable.examples())
+                                     : FitPlatt(usable.examples());
+  if (!platt.converged) {
+    fit->reason = "not calibrated: Newton's method did not converge";
+    return false;
+  }
+  fit->calibrator.mutable_platt()->set_slope(platt.slope);
+  fit->calibrator.mutable_platt()->set_intercept(platt.intercept);
+  fit->reason = absl::StrCat(
+      temperature ? "temperature" : "Platt", " on ", usable.labels.size(),
+      " examples, ", usable.clicks, " clicks: slope ", platt.slope,
+      ", intercept ", platt.intercept,
+      platt.bounded ? " (slope held at its lower bound)" : "");
+  return true;
+}
+
+void AddIsotonic(const Config& config, const Usable& usable,
+                 CalibrationFit* fit) {
+  if (usable.labels.size() < kMinIsotonic) {
+    absl::StrAppend(&fit->reason, "; no isotonic stage: ", kMinIsotonic,
+                    " examples are needed");
+    return;
+  }
+  const v1::Calibrator::Platt& platt = fit->calibrator.platt();
+  std::vector<double> probability(usable.logits.size());
+  for (size_t i = 0; i < probability.size(); ++i) {
+    probability[i] =
+        Logistic(platt.slope() * usable.logits[i] + platt.intercept());
+  }
+  *fit->calibrator.mutable_isotonic() =
+      FitIsotonic(probability, usable.labels, usable.weights,
+                  config.bins() == 0 ? kDefaultBins : config.bins());
+  absl::StrAppend(&fit->reason, "; isotonic with ",
+                  fit->calibrator.isotonic().x_size(), " knots");
+}
+
+void AddSlices(const Config& config, double offset, Usable usable,
+               CalibrationFit* fit) {
+  const auto before = Calibrator::Create(fit->calibrator);
+  CHECK(before.ok()) << before.status();
+  for (float& logit : usable.logits) {
+    const double p = std::clamp<double>(
+        before->Probability(static_cast<float>(logit - offset)), 1e-9,
+        1 - 1e-9);
+    logit = static_cast<float>(PortableLog(p) - PortableLog(1 - p));
+  }
+  v1::Calibrator::SliceBias slices = FitSliceBias(
+      config.slice_field(), usable.examples(),
+      config.slice_prior() == 0 ? kDefaultSlicePrior : config.slice_prior());
+  if (slices.id().empty()) {
+    absl::StrAppend(&fit->reason, "; no value of ", config.slice_field(),
+                    " has the ", kMinSlice, " examples that a bias needs");
+    return;
+  }
+  const auto [least, most] =
+      std::minmax_element(slices.bias().begin(), slices.bias().end());
+  absl::StrAppend(&fit->reason, "; ", slices.id_size(), " values of ",
+                  config.slice_field(), " with biases from ", *least, " to ",
+                  *most);
+  *fit->calibrator.mutable_slice_bias() = std::move(slices);
+}
+
+}  // namespace
+
+CalibrationFit FitCalibrator(const Config& config, double negative_keep_rate,
                              const CalibrationExamples& examples) {
   CalibrationFit fit;
   double offset = 0;
@@ -253,39 +389,19 @@ CalibrationFit FitCalibrator(const v1::CalibrationConfig& config,
     fit.calibrator.set_negative_keep_rate(negative_keep_rate);
     offset = PortableLog(negative_keep_rate);
   }
-  if (config.method() == v1::CalibrationConfig::NONE) {
+  if (config.method() == Config::NONE) {
     fit.reason = "not calibrated: method is NONE";
     return fit;
   }
-  const Usable usable = Select(examples, offset);
-  fit.reason = WhyNot(usable);
-  if (!fit.reason.empty()) return fit;
-  const PlattFit platt = FitPlatt(usable.examples());
-  if (!platt.converged) {
-    fit.reason = "not calibrated: Newton's method did not converge";
-    return fit;
+  Usable usable = Select(examples, offset);
+  if (!AddPlatt(config, usable, &fit)) return fit;
+  if (config.method() == Config::PLATT_ISOTONIC ||
+      config.method() == Config::TEMPERATURE_ISOTONIC) {
+    AddIsotonic(config, usable, &fit);
   }
-  fit.calibrator.mutable_platt()->set_slope(platt.slope);
-  fit.calibrator.mutable_platt()->set_intercept(platt.intercept);
-  fit.reason = absl::StrCat(
-      "Platt on ", usable.labels.size(), " examples, ", usable.clicks,
-      " clicks: slope ", platt.slope, ", intercept ", platt.intercept,
-      platt.bounded ? " (slope held at its lower bound)" : "");
-  if (config.method() != v1::CalibrationConfig::PLATT_ISOTONIC) return fit;
-  if (usable.labels.size() < kMinIsotonic) {
-    absl::StrAppend(&fit.reason, "; no isotonic stage: ", kMinIsotonic,
-                    " examples are needed");
-    return fit;
+  if (!usable.slices.empty()) {
+    AddSlices(config, offset, std::move(usable), &fit);
   }
-  std::vector<double> probability(usable.logits.size());
-  for (size_t i = 0; i < probability.size(); ++i) {
-    probability[i] = Logistic(platt.slope * usable.logits[i] + platt.intercept);
-  }
-  *fit.calibrator.mutable_isotonic() =
-      FitIsotonic(probability, usable.labels, usable.weights,
-                  config.bins() == 0 ? kDefaultBins : config.bins());
-  absl::StrAppend(&fit.reason, "; isotonic with ",
-                  fit.calibrator.isotonic().x_size(), " knots");
   return fit;
 }
 

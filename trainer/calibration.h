@@ -17,6 +17,8 @@ struct CalibrationExamples {
   absl::Span<const float> logits;  // raw: before any correction
   absl::Span<const uint8_t> labels;
   absl::Span<const float> weights = {};  // empty: all 1
+  // Feature ids of config.slice_field(), 0: none; empty when it is not set.
+  absl::Span<const uint64_t> slices = {};
   size_t size() const { return labels.size(); }
 };
 
@@ -32,9 +34,9 @@ struct CalibrationFit {
 // here are not down-sampled (or carry weights). Examples with a non-finite
 // logit are left out.
 //
-// Platt needs 10 examples of each class and more than one logit; isotonic 1000
-// examples. Where data do not suffice the stage is left out and `reason` says
-// so.
+// Platt and temperature need 10 examples of each class and more than one logit;
+// isotonic 1000 examples; a slice 100. Where data do not suffice the stage is
+// left out and `reason` says so.
 CalibrationFit FitCalibrator(const v1::CalibrationConfig& config,
                              double negative_keep_rate,
                              const CalibrationExamples& examples);
@@ -51,6 +53,16 @@ struct PlattFit {
   bool bounded = false;
 };
 PlattFit FitPlatt(const CalibrationExamples& examples, double ridge = 1);
+// The same with the intercept held at 0: slope = 1 / temperature (Guo et al.
+// 2017, "On calibration of modern neural networks").
+PlattFit FitTemperature(const CalibrationExamples& examples, double ridge = 1);
+
+// For each slice with at least 100 examples n / (n + prior) of the bias that
+// minimizes the weighted logloss of sigmoid(logit + bias) + 1/2 bias^2 over its
+// examples, n their weight. `examples.logits` are those of the stages before.
+v1::Calibrator::SliceBias FitSliceBias(const std::string& field,
+                                       const CalibrationExamples& examples,
+                                       double prior);
 
 // Pool adjacent violators: the non-decreasing y' that minimizes
 // sum weight_i (y_i - y'_i)^2. REQUIRES: weights > 0, equal lengths.

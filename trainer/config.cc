@@ -12,6 +12,7 @@
 #include "base/status_macros.h"
 #include "base/textproto.h"
 #include "features/feature_extractor.h"
+#include "model/slice_reader.h"
 #include "trainer/slices.h"
 #include "trainer/windows.h"
 
@@ -46,6 +47,11 @@ absl::Status ResolveData(v1::DataConfig* data) {
   RETURN_IF_ERROR(
       InRange("data.negative_keep_rate", data->negative_keep_rate(), 0, 1));
   if (data->negative_keep_rate() == 0) data->set_negative_keep_rate(1);
+  const double quantile = data->attribution_quantile();
+  if (!(quantile >= 0 && quantile < 1)) {
+    return Wrong("data.attribution_quantile",
+                 absl::StrCat(quantile, " is not in [0, 1)"));
+  }
   return absl::OkStatus();
 }
 
@@ -69,7 +75,8 @@ absl::Status ResolveLogistic(v1::LogisticConfig* logistic) {
   return InRange("logistic.oov_rate", logistic->oov_rate(), 0, 0.5, true);
 }
 
-absl::Status ResolveCalibration(v1::CalibrationConfig* calibration) {
+absl::Status ResolveCalibration(const FeatureExtractor& extractor,
+                                v1::CalibrationConfig* calibration) {
   if (!v1::CalibrationConfig::Method_IsValid(calibration->method())) {
     return Wrong("calibration.method", "is no known value");
   }
@@ -77,7 +84,17 @@ absl::Status ResolveCalibration(v1::CalibrationConfig* calibration) {
     calibration->set_method(v1::CalibrationConfig::PLATT);
   }
   if (calibration->bins() == 0) calibration->set_bins(200);
-  return InRange("calibration.bins", calibration->bins(), 2, 100000);
+  if (calibration->slice_prior() == 0) calibration->set_slice_prior(1000);
+  RETURN_IF_ERROR(InRange("calibration.bins", calibration->bins(), 2, 100000));
+  RETURN_IF_ERROR(
+      InRange("calibration.slice_prior", calibration->slice_prior(), 0, 1e12));
+  if (calibration->slice_field().empty()) return absl::OkStatus();
+  if (calibration->method() == v1::CalibrationConfig::NONE) {
+    return Wrong("calibration.slice_field", "needs a method other than NONE");
+  }
+  return Annotate(
+      SliceReader::Create(extractor, calibration->slice_field()).status(),
+      "calibration.slice_field");
 }
 
 absl::Status ResolveEvaluation(v1::EvaluationConfig* evaluation) {
@@ -98,6 +115,44 @@ absl::Status ResolveEvaluation(v1::EvaluationConfig* evaluation) {
                  evaluation->bootstrap_replicates(), 20, 10000);
 }
 
+// Limits that are above 0; `preset` stands for 0, and 0 for "unlimited".
+absl::Status ResolveLimits(v1::GateConfig* gate) {
+  struct Limit {
+    const char* name;
+    double (v1::GateConfig::*get)() const;
+    void (v1::GateConfig::*set)(double);
+    double preset;
+  };
+  using Gate = v1::GateConfig;
+  for (const Limit& limit : {
+           Limit{"min_auc", &Gate::min_auc, &Gate::set_min_auc, 0.5},
+           {"max_auc", &Gate::max_auc, &Gate::set_max_auc, 0.999},
+           {"max_auc_increase", &Gate::max_auc_increase,
+            &Gate::set_max_auc_increase, 0.2},
+           {"max_auc_decrease", &Gate::max_auc_decrease,
+            &Gate::set_max_auc_decrease, 0.1},
+           {"max_ctr_change", &Gate::max_ctr_change, &Gate::set_max_ctr_change,
+            5},
+           {"max_coverage_decrease", &Gate::max_coverage_decrease,
+            &Gate::set_max_coverage_decrease, 0.3},
+           {"max_oov_increase", &Gate::max_oov_increase,
+            &Gate::set_max_oov_increase, 0.3},
+           {"max_psi", &Gate::max_psi, &Gate::set_max_psi, 0},
+           {"max_logit", &Gate::max_logit, &Gate::set_max_logit, 30},
+           {"max_score_micros", &Gate::max_score_micros,
+            &Gate::set_max_score_micros, 0},
+           {"max_golden_change", &Gate::max_golden_change,
+            &Gate::set_max_golden_change, 0},
+           {"max_skewed_events", &Gate::max_skewed_events,
+            &Gate::set_max_skewed_events, 0.05},
+       }) {
+    RETURN_IF_ERROR(InRange(absl::StrCat("gate.", limit.name),
+                            (gate->*limit.get)(), 0, 1e9));
+    if ((gate->*limit.get)() == 0) (gate->*limit.set)(limit.preset);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ResolveGate(v1::GateConfig* gate) {
   RETURN_IF_ERROR(
       InRange("gate.max_ne_increase", gate->max_ne_increase(), 0, 1e6));
@@ -116,7 +171,7 @@ absl::Status ResolveGate(v1::GateConfig* gate) {
                  absl::StrCat(gate->max_calibration(), " is below 1"));
   }
   if (gate->max_ne() == 0) gate->set_max_ne(1);
-  return absl::OkStatus();
+  return ResolveLimits(gate);
 }
 
 absl::Status ResolvePlaces(v1::TrainerConfig* config) {
@@ -161,7 +216,8 @@ absl::StatusOr<v1::TrainerConfig> ResolveConfig(v1::TrainerConfig config) {
   if (!extractor.ok()) return Annotate(extractor.status(), "feature_spec");
   RETURN_IF_ERROR(ResolveData(config.mutable_data()));
   RETURN_IF_ERROR(ResolveLogistic(config.mutable_logistic()));
-  RETURN_IF_ERROR(ResolveCalibration(config.mutable_calibration()));
+  RETURN_IF_ERROR(
+      ResolveCalibration(**extractor, config.mutable_calibration()));
   RETURN_IF_ERROR(ResolveEvaluation(config.mutable_evaluation()));
   RETURN_IF_ERROR(ResolveGate(config.mutable_gate()));
   RETURN_IF_ERROR(

@@ -46,9 +46,11 @@ void AppendTo(const std::vector<T>& from, std::vector<T>* to) {
 void Clear(BatchRows* out) {
   out->calibration.logits.clear();
   out->calibration.labels.clear();
+  out->calibration.slices.clear();
   EvaluationRows& e = out->evaluation;
   e.logits.clear();
   e.incumbent_pctr.clear();
+  e.slices.clear();
   e.labels.clear();
   e.groups.clear();
   e.decision.clear();
@@ -79,6 +81,7 @@ class Worker {
     candidate_.ad = &CachedAd::candidate;
     incumbent_.bundle = incumbent;
     incumbent_.ad = &CachedAd::incumbent;
+    fields_.resize(candidate.extractor().field_names().size());
     position_matters_ =
         incumbent != nullptr && UsesPosition(incumbent->extractor());
   }
@@ -111,6 +114,11 @@ class Worker {
 
   void Finish(EvaluationData* data) const {
     AddCounts(labelled_.counts(), &data->join);
+    for (size_t f = 0; f < fields_.size(); ++f) {
+      data->fields[f].present += fields_[f].present;
+      data->fields[f].features += fields_[f].features;
+      data->fields[f].unknown += fields_[f].unknown;
+    }
     data->fingerprints_checked += checked_;
     data->fingerprints_differing += differing_;
   }
@@ -184,17 +192,28 @@ class Worker {
                             absl::MakeSpan(scorer->pctrs));
   }
 
-  void Calibrate(size_t begin, size_t end, CalibrationRows* out) {
+  // Fills the columns that both windows have.
+  template <typename Rows>
+  void ScoreCandidate(size_t begin, size_t end, Rows* out) {
     Score(begin, end, &candidate_);
     AppendTo(candidate_.logits, &out->logits);
+    if (!options_.calibration_slice) return;
+    for (size_t i = begin; i < end; ++i) {
+      out->slices.push_back(
+          options_.calibration_slice->Slice(candidate_.features, i - begin));
+    }
+  }
+
+  void Calibrate(size_t begin, size_t end, CalibrationRows* out) {
+    ScoreCandidate(begin, end, out);
     for (size_t i = begin; i < end; ++i) {
       out->labels.push_back(seen_[i].example.clicked ? 1 : 0);
     }
   }
 
   void Evaluate(size_t begin, size_t end, EvaluationRows* out) {
-    Score(begin, end, &candidate_);
-    AppendTo(candidate_.logits, &out->logits);
+    ScoreCandidate(begin, end, out);
+    CountFields(end - begin);
     if (incumbent_.bundle != nullptr) {
       Score(begin, end, &incumbent_);
       AppendTo(incumbent_.pctrs, &out->incumbent_pctr);
@@ -207,6 +226,34 @@ class Worker {
       out->ads.push_back(static_cast<uint16_t>(seen_[i].example.ad));
     }
     Slice(begin, end, out);
+  }
+
+  // Of the `rows` that the candidate just scored.
+  void CountFields(size_t rows) {
+    const RequestRows& known = candidate_.scratch.rows;
+    const RequestFeatures& features = candidate_.features;
+    CountFields(features.context, known.context, rows);
+    CountFields(features.ads, known.ads, 1);
+    CountFields(features.crosses, known.crosses, 1);
+  }
+
+  // A field's entries stand together in a row; each stands for `times` rows.
+  void CountFields(const FeatureBatch& batch, const std::vector<uint32_t>& rows,
+                   uint64_t times) {
+    const auto oov = candidate_.bundle->vocabulary().oov_rows();
+    for (size_t r = 0; r < batch.rows(); ++r) {
+      for (uint32_t e = batch.offsets[r]; e < batch.offsets[r + 1]; ++e) {
+        const uint16_t field = batch.fields[e];
+        FieldCounts& counts = fields_[field];
+        const bool first =
+            e == batch.offsets[r] || field != batch.fields[e - 1];
+        const bool unknown =
+            rows[e] == kNoRow || (!oov.empty() && rows[e] == oov[field]);
+        counts.present += first ? times : 0;
+        counts.features += times;
+        counts.unknown += unknown ? times : 0;
+      }
+    }
   }
 
   // REQUIRES: Score(begin, end, &incumbent_) came before.
@@ -282,12 +329,14 @@ class Worker {
   absl::string_view placement_;
   uint64_t group_ = 0;
   FeatureBatch slice_context_, slice_crosses_;
+  std::vector<FieldCounts> fields_;
   uint64_t checked_ = 0, differing_ = 0;
 };
 
 void MergeInto(const BatchRows& batch, EvaluationData* data) {
   AppendTo(batch.calibration.logits, &data->calibration.logits);
   AppendTo(batch.calibration.labels, &data->calibration.labels);
+  AppendTo(batch.calibration.slices, &data->calibration.slices);
   const EvaluationRows& from = batch.evaluation;
   EvaluationRows& to = data->evaluation;
   const auto first_decision = static_cast<uint32_t>(to.decisions.size());
@@ -296,6 +345,7 @@ void MergeInto(const BatchRows& batch, EvaluationData* data) {
   for (size_t end : from.slice_ends) to.slice_ends.push_back(first_value + end);
   AppendTo(from.logits, &to.logits);
   AppendTo(from.incumbent_pctr, &to.incumbent_pctr);
+  AppendTo(from.slices, &to.slices);
   AppendTo(from.labels, &to.labels);
   AppendTo(from.groups, &to.groups);
   AppendTo(from.ads, &to.ads);
@@ -320,6 +370,7 @@ absl::StatusOr<EvaluationData> ScanEvaluation(
     const ModelBundle* incumbent, const FeatureExtractor* slices,
     const EvaluationScanOptions& options, StepProgress* progress) {
   EvaluationData data;
+  data.fields.resize(candidate.extractor().field_names().size());
   std::vector<std::unique_ptr<Worker>> workers;
   for (uint32_t t = 0; t < options.threads; ++t) {
     workers.push_back(std::make_unique<Worker>(reader, candidate, incumbent,

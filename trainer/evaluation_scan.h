@@ -4,11 +4,13 @@
 #define ADRANK_TRAINER_EVALUATION_SCAN_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "features/feature_extractor.h"
 #include "model/model_bundle.h"
+#include "model/slice_reader.h"
 #include "proto/training_report.pb.h"
 #include "storage/decision_id.h"
 #include "storage/event_log_reader.h"
@@ -25,6 +27,8 @@ struct EvaluationScanOptions {
   // Groups are users (a user without id: each decision its own), else
   // decisions.
   bool group_by_user = true;
+  // Of the candidate's extractor: which slice of a calibrator a row is in.
+  std::optional<SliceReader> calibration_slice;
   uint32_t threads = 1;
 };
 
@@ -32,6 +36,7 @@ struct EvaluationScanOptions {
 struct CalibrationRows {
   std::vector<float> logits;  // candidate's, raw
   std::vector<uint8_t> labels;
+  std::vector<uint64_t> slices;  // empty without calibration_slice
 };
 
 // One value of one slice that a row belongs to.
@@ -43,6 +48,7 @@ struct SliceValue {
 struct EvaluationRows {
   std::vector<float> logits;          // candidate's, raw
   std::vector<float> incumbent_pctr;  // empty without one
+  std::vector<uint64_t> slices;       // empty without calibration_slice
   std::vector<uint8_t> labels;
   std::vector<uint64_t> groups;
   // Row r is ad ads[r] (index into Decision.ads) of decisions[decision[r]].
@@ -56,10 +62,18 @@ struct EvaluationRows {
   size_t size() const { return labels.size(); }
 };
 
+// Of one field of the candidate's, over the rows of the evaluation window.
+struct FieldCounts {
+  uint64_t present = 0;   // rows that have it
+  uint64_t features = 0;  // of all rows
+  uint64_t unknown = 0;   // of them, those that the vocabulary lacks
+};
+
 struct EvaluationData {
   CalibrationRows calibration;
   EvaluationRows evaluation;
   v1::JoinCounts join;
+  std::vector<FieldCounts> fields;  // [FeatureExtractor::field_names()]
   // Rows of the evaluation window that the incumbent version served and that
   // carry a fingerprint, and those whose recomputed serving row (at
   // kServingPosition) has another.

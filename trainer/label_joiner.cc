@@ -41,6 +41,22 @@ void CountOrphan(const JoinedEvent& event, v1::JoinCounts* counts) {
   }
 }
 
+// More than 5 minutes before its decision, or more than the attribution window
+// and a day after it. Unsigned, since nothing keeps reported times from being
+// far apart.
+bool IsSkewed(const JoinedEvent& event, int64_t decision_ms,
+              const LabelOptions& options) {
+  constexpr int64_t kEarlyMs = 300'000, kLateMs = 86'400'000;
+  if (event.time_ms < decision_ms) {
+    return static_cast<uint64_t>(decision_ms) -
+               static_cast<uint64_t>(event.time_ms) >
+           kEarlyMs;
+  }
+  return static_cast<uint64_t>(event.time_ms) -
+             static_cast<uint64_t>(decision_ms) >
+         static_cast<uint64_t>(options.attribution_window_ms + kLateMs);
+}
+
 // Counts the event as such.
 void CountEvent(const JoinedEvent& event, v1::JoinCounts* counts) {
   if (event.type == v1::EVENT_TYPE_IMPRESSION) {
@@ -124,7 +140,12 @@ void JoinLabels(const JoinedRecord& record, const v1::Decision* decision,
   for (const JoinedEvent& event : record.events) {
     if (ad_at[event.position] < 0) {
       CountOrphan(event, counts);
-    } else if (event.type == v1::EVENT_TYPE_IMPRESSION) {
+      continue;
+    }
+    if (IsSkewed(event, static_cast<int64_t>(record.id.ms), options)) {
+      counts->set_skewed_events(counts->skewed_events() + 1);
+    }
+    if (event.type == v1::EVENT_TYPE_IMPRESSION) {
       seen[event.position].impression_ms = event.time_ms;
     } else {
       seen[event.position].click_ms = event.time_ms;

@@ -181,6 +181,31 @@ Sums SumAll(const Scored& s) {
   return sums;
 }
 
+// visit(sums, examples) of `bins` bins of equally many examples, in order.
+template <typename Visit>
+void ForEachBin(const Scored& s, const std::vector<uint64_t>& sorted, int bins,
+                Visit visit) {
+  for (int b = 0; b < bins; ++b) {
+    const size_t begin = sorted.size() * b / bins;
+    const size_t end = sorted.size() * (b + 1) / bins;
+    Sums bin;
+    for (size_t k = begin; k < end; ++k) {
+      bin.AddExample(s, static_cast<uint32_t>(sorted[k]));
+    }
+    visit(bin, end - begin);
+  }
+}
+
+// 95 % score interval of a rate seen in n draws (Wilson 1927).
+v1::Interval Wilson(double rate, double n) {
+  const double z2 = kNormal975 * kNormal975;
+  const double center = (rate + z2 / (2 * n)) / (1 + z2 / n);
+  const double half = kNormal975 *
+                      std::sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) /
+                      (1 + z2 / n);
+  return MakeInterval(rate, center - half, center + half);
+}
+
 // (group, example), by group, then example.
 std::vector<std::pair<uint64_t, uint32_t>> ByGroup(const Scored& s) {
   std::vector<std::pair<uint64_t, uint32_t>> order(s.size());
@@ -317,16 +342,75 @@ double ExpectedCalibrationError(const Scored& s, int bins) {
   std::vector<uint64_t> sorted = Indexes(s.size());
   SortByScore(s, &sorted);
   double error = 0, mass = 0;
-  for (int b = 0; b < bins; ++b) {
-    Sums bin;
-    for (size_t k = sorted.size() * b / bins;
-         k < sorted.size() * (b + 1) / bins; ++k) {
-      bin.AddExample(s, static_cast<uint32_t>(sorted[k]));
-    }
+  ForEachBin(s, sorted, bins, [&](const Sums& bin, size_t) {
     error += std::fabs(bin.pctr - bin.clicks);
     mass += bin.weight;
-  }
+  });
   return mass > 0 ? error / mass : kNan;
+}
+
+double AveragePrecision(const Scored& s) {
+  std::vector<uint64_t> sorted = Indexes(s.size());
+  SortByScore(s, &sorted);
+  Mass all;
+  for (size_t i = 0; i < s.size(); ++i) {
+    (s.labels[i] ? all.clicks : all.others) += s.weight(i);
+  }
+  double sum = 0;
+  ForEachTie(s, sorted,
+             [&](size_t, size_t, const Mass& below, const Mass& tied) {
+               if (tied.clicks == 0) return;
+               const double clicks = all.clicks - below.clicks;
+               const double others = all.others - below.others;
+               sum += tied.clicks * clicks / (clicks + others);
+             });
+  return all.clicks > 0 ? sum / all.clicks : kNan;
+}
+
+std::vector<v1::ReliabilityBin> Reliability(const Scored& s, int bins) {
+  std::vector<uint64_t> sorted = Indexes(s.size());
+  SortByScore(s, &sorted);
+  std::vector<v1::ReliabilityBin> rows;
+  ForEachBin(s, sorted, bins, [&](const Sums& sums, size_t examples) {
+    if (sums.weight == 0) return;
+    v1::ReliabilityBin& row = rows.emplace_back();
+    row.set_examples(examples);
+    row.set_clicks(static_cast<uint64_t>(std::llround(sums.clicks)));
+    row.set_mean_pctr(sums.pctr / sums.weight);
+    *row.mutable_ctr() = Wilson(sums.clicks / sums.weight, sums.weight);
+  });
+  return rows;
+}
+
+double PopulationStabilityIndex(absl::Span<const float> reference,
+                                absl::Span<const float> other, int bins) {
+  if (reference.empty() || other.empty()) return kNan;
+  std::vector<float> sorted(reference.begin(), reference.end());
+  std::sort(sorted.begin(), sorted.end());
+  std::vector<float> edges;  // bin b: edges[b - 1] <= x < edges[b]
+  for (int b = 1; b < bins; ++b) {
+    const float edge = sorted[sorted.size() * b / bins];
+    if (edge > (edges.empty() ? sorted[0] : edges.back())) {
+      edges.push_back(edge);
+    }
+  }
+  const auto shares = [&edges](absl::Span<const float> values) {
+    std::vector<double> share(edges.size() + 1, 0.5);
+    for (float x : values) {
+      share[std::upper_bound(edges.begin(), edges.end(), x) - edges.begin()] +=
+          1;
+    }
+    const double all = static_cast<double>(values.size()) +
+                       0.5 * static_cast<double>(share.size());
+    for (double& q : share) q /= all;
+    return share;
+  };
+  const std::vector<double> p = shares(reference), q = shares(other);
+  double psi = 0;
+  for (size_t b = 0; b < p.size(); ++b) {
+    psi += (q[b] - p[b]) * std::log(q[b] / p[b]);
+  }
+  return psi;
 }
 
 v1::Metrics ComputeMetrics(const Scored& s) {
@@ -345,6 +429,7 @@ v1::Metrics ComputeMetrics(const Scored& s) {
   m.set_normalized_entropy(all.Ne());
   m.set_calibration_ratio(all.Calibration());
   m.set_ece(ExpectedCalibrationError(s));
+  m.set_pr_auc(AveragePrecision(s));
   return m;
 }
 

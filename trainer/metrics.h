@@ -9,6 +9,7 @@
 #define ADRANK_TRAINER_METRICS_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/types/span.h"
 #include "proto/training_report.pb.h"
@@ -55,8 +56,25 @@ double CalibrationRatio(const Scored& s);
 // in order of pctr (examples of equal pctr in the order given); NaN when empty.
 double ExpectedCalibrationError(const Scored& s, int bins = 100);
 
+// Average precision: sum over thresholds, from the highest score down, of
+// (recall gained) x precision at the threshold; examples of equal pctr pass
+// together. NaN without clicks.
+double AveragePrecision(const Scored& s);
+
 // All of the above.
 v1::Metrics ComputeMetrics(const Scored& s);
+
+// At most `bins` rows of equally many examples in order of pctr, as in
+// ExpectedCalibrationError, with Wilson's 95 % interval of the click rate.
+std::vector<v1::ReliabilityBin> Reliability(const Scored& s, int bins = 20);
+
+// Population stability index: sum over bins of (q - p) ln(q / p), where p and q
+// are the shares of `reference` and `other`, each bin counting half an example
+// more. Bins end at the quantiles of `reference`; equal values share one. 0:
+// the same distribution; above 0.25 is commonly called a shift. NaN when one is
+// empty.
+double PopulationStabilityIndex(absl::Span<const float> reference,
+                                absl::Span<const float> other, int bins = 10);
 
 // 95 % percentile intervals of a Poisson bootstrap by group: replicate b counts
 // group g Poisson(1) times, drawn from MixBits of (seed, b, g), so that groups

@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "trainer/step_progress.h"
 #include "trainer/windows.h"
@@ -23,6 +24,7 @@ using v1::TrainingReport;
 
 // Of one slice name in the text; the JSON has them all.
 constexpr int kShownSlices = 8;
+constexpr int kShownFields = 12;
 
 std::string Number(double value) {
   return std::isfinite(value) ? absl::StrFormat("%.5f", value) : "-";
@@ -68,10 +70,75 @@ void AppendQuality(const TrainingReport& report, std::string* out) {
   };
   row("AUC", &Metrics::auc, &report.delta_auc());
   row("GAUC", &Metrics::gauc, nullptr);
+  row("PR-AUC", &Metrics::pr_auc, nullptr);
   row("logloss", &Metrics::logloss, &report.delta_logloss());
   row("NE", &Metrics::normalized_entropy, &report.delta_ne());
   row("calibration", &Metrics::calibration_ratio, nullptr);
   row("ECE", &Metrics::ece, nullptr);
+  if (report.has_calibration_interval()) {
+    absl::StrAppendFormat(out, "  calibration, 95 %%: [%s, %s]\n",
+                          Number(report.calibration_interval().low()),
+                          Number(report.calibration_interval().high()));
+  }
+  if (live != nullptr) {
+    absl::StrAppendFormat(out, "  score shift (PSI): %s\n",
+                          Number(report.psi()));
+  }
+}
+
+void AppendReliability(const TrainingReport& report, std::string* out) {
+  if (report.reliability().empty()) return;
+  absl::StrAppendFormat(out, "\n%-14s %10s %10s %10s  %s\n", "reliability",
+                        "examples", "mean pctr", "CTR", "[95 %]");
+  for (int b = 0; b < report.reliability_size(); ++b) {
+    const v1::ReliabilityBin& bin = report.reliability(b);
+    absl::StrAppendFormat(
+        out, "  %-12s %10s %10s %10s  [%s, %s]%s\n",
+        absl::StrCat("part ", b + 1, "/", report.reliability_size()),
+        WithCommas(bin.examples()), Number(bin.mean_pctr()),
+        Number(bin.ctr().estimate()), Number(bin.ctr().low()),
+        Number(bin.ctr().high()),
+        bin.mean_pctr() < bin.ctr().low()    ? "  low"
+        : bin.mean_pctr() > bin.ctr().high() ? "  high"
+                                             : "");
+  }
+}
+
+// By how much a field moved, for the order of the table.
+double Moved(const v1::FieldDrift& field) {
+  const double before = std::isfinite(field.live_coverage())
+                            ? field.live_coverage()
+                            : field.training_coverage();
+  const double rarer = std::fabs(before - field.evaluation_coverage());
+  const double unknown = std::fabs(field.oov() - field.live_oov());
+  return std::max(std::isfinite(rarer) ? rarer : 0,
+                  std::isfinite(unknown) ? unknown : 0);
+}
+
+void AppendDrift(const TrainingReport& report, std::string* out) {
+  if (report.drift().empty()) return;
+  std::vector<const v1::FieldDrift*> fields;
+  for (const v1::FieldDrift& field : report.drift()) fields.push_back(&field);
+  std::stable_sort(fields.begin(), fields.end(),
+                   [](const v1::FieldDrift* a, const v1::FieldDrift* b) {
+                     return Moved(*a) > Moved(*b);
+                   });
+  absl::StrAppendFormat(out, "\n%-28s %9s %9s %9s %9s %9s\n",
+                        "field: share that has it,", "training", "evaluat.",
+                        "live", "unknown", "live");
+  int shown = 0;
+  for (const v1::FieldDrift* field : fields) {
+    if (++shown > kShownFields) break;
+    absl::StrAppendFormat(
+        out, "  %-26s %9s %9s %9s %9s %9s\n", field->field().substr(0, 26),
+        Number(field->training_coverage()),
+        Number(field->evaluation_coverage()), Number(field->live_coverage()),
+        Number(field->oov()), Number(field->live_oov()));
+  }
+  if (report.drift_size() > kShownFields) {
+    absl::StrAppend(out, "  (", report.drift_size() - kShownFields,
+                    " fields that moved less in the JSON report)\n");
+  }
 }
 
 void AppendWindows(const TrainingReport& report, absl::TimeZone zone,
@@ -109,7 +176,21 @@ void AppendJoin(const v1::JoinCounts& join, std::string* out) {
       WithCommas(join.clicks_without_impression()), ", orphan ",
       WithCommas(join.orphan_clicks()), ", test ",
       WithCommas(join.test_clicks()), "\n  repeated reports ",
-      WithCommas(join.duplicate_events()), "\n");
+      WithCommas(join.duplicate_events()), ", implausible dates ",
+      WithCommas(join.skewed_events()), "\n");
+}
+
+void AppendDelay(const TrainingReport& report, absl::TimeZone zone,
+                 std::string* out) {
+  if (!report.has_click_delay()) return;
+  const v1::ClickDelay& delay = report.click_delay();
+  absl::StrAppendFormat(
+      out,
+      "  click delay of %s clicks: p50 %.1f s, p90 %.1f s, p99 %.1f s\n"
+      "  %.4g of them within %.1f s: decisions from %s on are left out\n",
+      WithCommas(delay.clicks()), delay.p50_s(), delay.p90_s(), delay.p99_s(),
+      delay.quantile(), delay.quantile_s(),
+      FormatTime(delay.ripe_end_ms(), zone));
 }
 
 void AppendModel(const TrainingReport& report, std::string* out) {
@@ -130,6 +211,19 @@ void AppendModel(const TrainingReport& report, std::string* out) {
     absl::StrAppendFormat(
         out, "  pass %d, predicted before learnt: NE %s, AUC %s\n", pass + 1,
         Number(m.normalized_entropy()), Number(m.auc()));
+  }
+  if (report.golden().candidates() > 0) {
+    const v1::GoldenCheck& golden = report.golden();
+    absl::StrAppendFormat(out,
+                          "  golden requests: %d with %d candidates, %.2f us a "
+                          "candidate",
+                          golden.requests(), golden.candidates(),
+                          golden.score_micros());
+    if (report.has_incumbent()) {
+      absl::StrAppendFormat(out, ", pctr changes by up to %.5f",
+                            golden.largest_change());
+    }
+    *out += "\n";
   }
   if (report.fingerprints_checked() > 0) {
     absl::StrAppend(out, "  feature rows as served: ",
@@ -181,6 +275,12 @@ void AppendSlices(const TrainingReport& report, std::string* out) {
                       " in the JSON report)\n");
     }
   }
+}
+
+// For a label's value in Prometheus text.
+std::string Escaped(absl::string_view text) {
+  return absl::StrReplaceAll(text,
+                             {{"\\", "\\\\"}, {"\"", "\\\""}, {"\n", "\\n"}});
 }
 
 // Values of the samples in `text`, by what stands before them.
@@ -250,6 +350,29 @@ void AddOutcomes(absl::string_view outcome, MetricsWriter* out) {
   }
 }
 
+// Bounded by the spec's fields. Nothing is kept of the run before.
+void AddDrift(const TrainingReport& report, MetricsWriter* out) {
+  if (report.drift().empty()) return;
+  struct Gauge {
+    const char* name;
+    const char* help;
+    double (v1::FieldDrift::*get)() const;
+  };
+  for (const Gauge& gauge :
+       {Gauge{"adrank_trainer_field_coverage",
+              "Share of the examples of the evaluation window with the field.",
+              &v1::FieldDrift::evaluation_coverage},
+        {"adrank_trainer_field_oov",
+         "Share of the field's values that the candidate does not know.",
+         &v1::FieldDrift::oov}}) {
+    out->Family(gauge.name, "gauge", gauge.help);
+    for (const v1::FieldDrift& field : report.drift()) {
+      out->Sample(absl::StrCat(",field=\"", Escaped(field.field()), "\""),
+                  (field.*gauge.get)());
+    }
+  }
+}
+
 void AddReport(const TrainingReport* report, MetricsWriter* out) {
   const auto gauge = [&](absl::string_view name, absl::string_view help,
                          double value) {
@@ -280,6 +403,24 @@ void AddReport(const TrainingReport* report, MetricsWriter* out) {
   gauge("adrank_trainer_candidate_calibration_ratio",
         "Sum of pctr over clicks of the last candidate.",
         r.candidate().calibration_ratio());
+  gauge("adrank_trainer_candidate_pr_auc",
+        "Average precision of the last candidate.", r.candidate().pr_auc());
+  gauge("adrank_trainer_candidate_ece",
+        "Expected calibration error of the last candidate.",
+        r.candidate().ece());
+  gauge("adrank_trainer_candidate_psi",
+        "Population stability index of the last candidate's pctrs against the "
+        "live model's.",
+        r.psi());
+  gauge("adrank_trainer_candidate_score_microseconds",
+        "CPU time of a candidate's features and score, on golden requests.",
+        r.golden().score_micros());
+  gauge("adrank_trainer_skewed_events", "Events with implausible dates.",
+        static_cast<double>(r.join().skewed_events()));
+  gauge("adrank_trainer_click_delay_seconds",
+        "Quantile of the click delay that decides which labels are ripe.",
+        r.click_delay().quantile_s());
+  AddDrift(r, out);
   gauge("adrank_trainer_published_version",
         "Version that was live after the last run.",
         static_cast<double>(r.version() > 0 ? r.version()
@@ -337,10 +478,13 @@ std::string ReportText(const TrainingReport& report, absl::TimeZone zone) {
   if (report.has_join()) {
     absl::StrAppend(&out, "\njoin\n");
     AppendJoin(report.join(), &out);
+    AppendDelay(report, zone, &out);
   }
   if (report.vocabulary_rows() > 0) AppendModel(report, &out);
   if (report.has_memory()) AppendMemory(report.memory(), &out);
   if (report.has_candidate()) AppendQuality(report, &out);
+  AppendReliability(report, &out);
+  AppendDrift(report, &out);
   AppendSlices(report, &out);
   return out;
 }

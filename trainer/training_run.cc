@@ -18,14 +18,17 @@
 #include "model/model_store.h"
 #include "storage/event_log_reader.h"
 #include "trainer/calibration.h"
+#include "trainer/click_delay.h"
+#include "trainer/drift.h"
 #include "trainer/evaluation_scan.h"
 #include "trainer/expiry.h"
 #include "trainer/explanations.h"
 #include "trainer/ftrl.h"
 #include "trainer/gate.h"
+#include "trainer/golden_check.h"
 #include "trainer/golden_choice.h"
+#include "trainer/measure.h"
 #include "trainer/memory_budget.h"
-#include "trainer/metrics.h"
 #include "trainer/report.h"
 #include "trainer/slices.h"
 #include "trainer/spec_learning.h"
@@ -110,6 +113,7 @@ class Run {
   absl::Status CutWindows();
   absl::Status CheckWindow(absl::string_view name, int64_t begin_ms,
                            int64_t end_ms);
+  absl::Status CutUnripe();
   absl::Status CompileSpec();
   absl::Status CompileSlices();
   TrainingScanOptions ScanOptions() const;
@@ -121,8 +125,11 @@ class Run {
   absl::Status FreezeContents();
   absl::Status Score();
   absl::Status ScoreLive();
-  absl::Status Scan(const ModelBundle& candidate, const ModelBundle* incumbent);
+  absl::Status Scan(const ModelBundle& candidate, const ModelBundle* incumbent,
+                    const std::string& slice_field);
   absl::Status Calibrate();
+  absl::Status Golden(const ModelBundle& candidate);
+  void MeasureDrift(const ModelBundle& candidate);
   void ApplyCalibrator(const Calibrator& calibrator);
   absl::Status Measure();
   absl::Status MeasureSlices();
@@ -213,7 +220,25 @@ absl::Status Run::CheckWindow(absl::string_view name, int64_t begin_ms,
   return Nothing(NoDecisions(name, begin_ms, end_ms, range, zone_));
 }
 
+// Newest decisions whose clicks may still come are in no window.
+absl::Status Run::CutUnripe() {
+  const double quantile = config_.data().attribution_quantile();
+  if (quantile == 0) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const auto range, reader_->TimeRange());
+  progress_->Begin("delays");
+  auto delay = MeasureClickDelay(reader_.get(), windows_.train_begin_ms,
+                                 windows_.evaluation_end_ms, range.second,
+                                 labels_.attribution_window_ms, quantile);
+  if (!delay.ok()) return InLog(delay.status());
+  windows_.evaluation_end_ms =
+      std::min(windows_.evaluation_end_ms, delay->ripe_end_ms());
+  End("delays", delay->clicks());
+  *report_.mutable_click_delay() = *std::move(delay);
+  return absl::OkStatus();
+}
+
 absl::Status Run::CutWindows() {
+  RETURN_IF_ERROR(CutUnripe());
   const auto parsed = ParseWindows(config_.data(), calibrates(), zone_);
   RETURN_IF_ERROR(parsed.status());
   if (parsed->by_share ||
@@ -351,8 +376,15 @@ absl::Status Run::Extract() {
   memory->set_example_disk_bytes(rows_->raw.spilled_bytes());
   *report_.mutable_join() = rows_->join;
   report_.set_training_examples(rows_->raw.examples());
+  if (rows_->seen > 0) {
+    report_.set_training_ctr(static_cast<double>(rows_->seen_clicks) /
+                             static_cast<double>(rows_->seen));
+  }
   auto reason =
       WhyNothingToLearn(*rows_, windows_, labels_.served_is_seen, zone_);
+  const std::string skew =
+      SkewReason(rows_->join, config_.gate().max_skewed_events());
+  if (reason && !skew.empty()) absl::StrAppend(&*reason, "; ", skew);
   return reason ? Nothing(*std::move(reason)) : absl::OkStatus();
 }
 
@@ -484,17 +516,49 @@ absl::Status Run::Score() {
   }
   report_.set_bundle_bytes(bytes);
   report_.mutable_memory()->set_model_bytes(bytes);
-  RETURN_IF_ERROR(Scan(*candidate, incumbent_.get()));
+  RETURN_IF_ERROR(
+      Scan(*candidate, incumbent_.get(), config_.calibration().slice_field()));
   if (report_.verdict() != v1::TrainingReport::VERDICT_UNSPECIFIED) {
     return absl::OkStatus();
   }
-  return Calibrate();
+  MeasureDrift(*candidate);
+  RETURN_IF_ERROR(Calibrate());
+  return Golden(*candidate);
+}
+
+void Run::MeasureDrift(const ModelBundle& candidate) {
+  std::optional<NamedManifest> live;
+  if (incumbent_ != nullptr) {
+    live.emplace(NamedManifest{incumbent_->manifest(),
+                               incumbent_->extractor().field_names()});
+  }
+  for (v1::FieldDrift& drift :
+       FieldDrifts({candidate.manifest(), candidate.extractor().field_names()},
+                   scored_.fields, scored_.evaluation.size(),
+                   live ? &*live : nullptr)) {
+    contents_.manifest.add_field_oov(static_cast<float>(drift.oov()));
+    *report_.add_drift() = std::move(drift);
+  }
+}
+
+absl::Status Run::Golden(const ModelBundle& candidate) {
+  auto golden =
+      ChooseGolden(scored_.evaluation.decisions, config_.seed(), reader_.get());
+  if (!golden.ok()) return InLog(golden.status());
+  contents_.golden = *std::move(golden);
+  ASSIGN_OR_RETURN(const Calibrator calibrator,
+                   Calibrator::Create(contents_.manifest.calibrator()));
+  ASSIGN_OR_RETURN(
+      *report_.mutable_golden(),
+      CheckGolden(candidate, calibrator, incumbent_.get(), contents_.golden));
+  return absl::OkStatus();
 }
 
 absl::Status Run::ScoreLive() {
   // The scan reads from train_end on; only the evaluation is wanted.
   windows_.train_begin_ms = windows_.train_end_ms = windows_.calibration_end_ms;
-  RETURN_IF_ERROR(Scan(*incumbent_, nullptr));
+  RETURN_IF_ERROR(
+      Scan(*incumbent_, nullptr, incumbent_->calibrator().slice_field()));
   ASSIGN_OR_RETURN(const Calibrator calibrator,
                    Calibrator::Create(incumbent_->manifest().calibrator()));
   ApplyCalibrator(calibrator);
@@ -503,12 +567,17 @@ absl::Status Run::ScoreLive() {
 }
 
 absl::Status Run::Scan(const ModelBundle& candidate,
-                       const ModelBundle* incumbent) {
+                       const ModelBundle* incumbent,
+                       const std::string& slice_field) {
   EvaluationScanOptions options;
   options.windows = windows_;
   options.labels = labels_;
   options.group_by_user = config_.evaluation().group_by() == "user_id";
   options.threads = config_.threads();
+  if (!slice_field.empty()) {
+    ASSIGN_OR_RETURN(options.calibration_slice,
+                     SliceReader::Create(candidate.extractor(), slice_field));
+  }
   progress_->Begin("score");
   auto scored = ScanEvaluation(reader_.get(), candidate, incumbent,
                                slices_.get(), options, progress_);
@@ -549,7 +618,7 @@ absl::Status Run::Calibrate() {
   const CalibrationRows& rows = scored_.calibration;
   CalibrationFit fit =
       FitCalibrator(config_.calibration(), config_.data().negative_keep_rate(),
-                    {rows.logits, rows.labels});
+                    {rows.logits, rows.labels, {}, rows.slices});
   report_.add_notes(absl::StrCat("calibration: ", fit.reason));
   ASSIGN_OR_RETURN(const Calibrator calibrator,
                    Calibrator::Create(fit.calibrator));
@@ -559,30 +628,23 @@ absl::Status Run::Calibrate() {
 }
 
 void Run::ApplyCalibrator(const Calibrator& calibrator) {
-  pctr_.reserve(scored_.evaluation.size());
-  for (float logit : scored_.evaluation.logits) {
-    pctr_.push_back(calibrator.Probability(logit));
+  const EvaluationRows& rows = scored_.evaluation;
+  pctr_.reserve(rows.size());
+  for (size_t r = 0; r < rows.size(); ++r) {
+    pctr_.push_back(calibrator.Probability(
+        rows.logits[r], rows.slices.empty() ? 0 : rows.slices[r]));
   }
 }
 
 absl::Status Run::Measure() {
   progress_->Begin("metrics");
-  const EvaluationRows& rows = scored_.evaluation;
-  const Scored candidate = {pctr_, rows.labels, {}, rows.groups};
-  *report_.mutable_candidate() = ComputeMetrics(candidate);
-  if (incumbent_ != nullptr) {
-    const Scored live = {rows.incumbent_pctr, rows.labels, {}, rows.groups};
-    *report_.mutable_incumbent() = ComputeMetrics(live);
-    *report_.mutable_delta_auc() = DeltaAuc(candidate, live);
-    Deltas deltas = BootstrapDeltas(
-        candidate, live,
-        static_cast<int>(config_.evaluation().bootstrap_replicates()),
-        config_.seed());
-    *report_.mutable_delta_logloss() = std::move(deltas.logloss);
-    *report_.mutable_delta_ne() = std::move(deltas.ne);
+  MeasureQuality(config_.evaluation(), config_.seed(), scored_.evaluation,
+                 pctr_, &report_);
+  if (std::string note = ShiftNote(report_); !note.empty()) {
+    Note(std::move(note));
   }
   RETURN_IF_ERROR(MeasureSlices());
-  End("metrics", rows.size());
+  End("metrics", scored_.evaluation.size());
   return absl::OkStatus();
 }
 
@@ -610,12 +672,9 @@ absl::Status Run::Publish() {
   inside.set_verdict(v1::TrainingReport::PUBLISHED);
   inside.clear_seconds();
   inside.clear_memory();
+  inside.mutable_golden()->clear_score_micros();
   ASSIGN_OR_RETURN(std::string json, ReportJson(inside));
   contents_.extra_files.emplace_back(kReportFile, std::move(json));
-  auto golden =
-      ChooseGolden(scored_.evaluation.decisions, config_.seed(), reader_.get());
-  if (!golden.ok()) return InLog(golden.status());
-  contents_.golden = *std::move(golden);
   RETURN_IF_ERROR(store_.Publish(contents_, publish_step_));
   End("publish", plan_->rows());
   report_.set_verdict(v1::TrainingReport::PUBLISHED);

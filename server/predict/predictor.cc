@@ -93,9 +93,8 @@ void Prediction::StepSet(ScoreSet* set, size_t begin, size_t end) {
   if (!all_cached) vocabulary.Lookup(chunk.features.ads, &chunk.rows.ads);
   const auto logits = absl::MakeSpan(set->logits).subspan(begin, end - begin);
   bundle_->model().Logits(chunk.features, chunk.rows, logits);
-  for (size_t i = begin; i < end; ++i) {
-    set->pctrs[i] = bundle_->calibrator().Probability(set->logits[i]);
-  }
+  bundle_->Calibrate(chunk.features, logits,
+                     absl::MakeSpan(set->pctrs).subspan(begin, end - begin));
   ReplaceNonFinite(set, begin, end);
 }
 

@@ -18,7 +18,7 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // The formulas as they stand in the proto, in long double.
-double NaiveProbability(const v1::Calibrator& c, float logit) {
+double NaiveBeforeSlices(const v1::Calibrator& c, float logit) {
   long double z = logit;
   if (c.negative_keep_rate() > 0) z += logl(c.negative_keep_rate());
   if (c.has_platt()) z = c.platt().slope() * z + c.platt().intercept();
@@ -35,6 +35,19 @@ double NaiveProbability(const v1::Calibrator& c, float logit) {
   return iso.y(n - 1);
 }
 
+double NaiveProbability(const v1::Calibrator& c, float logit, uint64_t slice) {
+  const long double p = NaiveBeforeSlices(c, logit);
+  for (int i = 0; i < c.slice_bias().id_size(); ++i) {
+    if (c.slice_bias().id(i) != slice) continue;
+    const long double moved = p * expl(c.slice_bias().bias(i));
+    return static_cast<double>(moved / (1 - p + moved));
+  }
+  return static_cast<double>(p);
+}
+
+// Ids of RandomCalibrator's slices are below this.
+constexpr uint64_t kSlices = 12;
+
 v1::Calibrator RandomCalibrator(Rng* rng) {
   v1::Calibrator c;
   if (rng->Bernoulli(0.5)) c.set_negative_keep_rate(1 - rng->Uniform());
@@ -49,6 +62,14 @@ v1::Calibrator RandomCalibrator(Rng* rng) {
       c.mutable_isotonic()->add_y(y);
       x += 0.3 * (1 - rng->Uniform());
       if (rng->Bernoulli(0.7)) y += 0.3 * rng->Uniform();
+    }
+  }
+  if (rng->Bernoulli(0.5)) {
+    c.mutable_slice_bias()->set_field("city");
+    for (uint64_t id = 1; id < kSlices; ++id) {
+      if (rng->Bernoulli(0.5)) continue;
+      c.mutable_slice_bias()->add_id(id);
+      c.mutable_slice_bias()->add_bias(2 * rng->Normal());
     }
   }
   return c;
@@ -127,7 +148,8 @@ TEST(Calibrator, AgreesWithTheFormulas) {
     const Calibrator calibrator = Make(proto);
     for (int i = 0; i < 20; ++i) {
       const auto logit = static_cast<float>(4 * rng.Normal());
-      const double exact = NaiveProbability(proto, logit);
+      const uint64_t slice = rng.Below(kSlices + 1);
+      const double exact = NaiveProbability(proto, logit, slice);
       // Two roundings to float, magnified by the steepest isotonic segment.
       double steepest = 1;
       for (int k = 1; k < proto.isotonic().x_size(); ++k) {
@@ -135,7 +157,11 @@ TEST(Calibrator, AgreesWithTheFormulas) {
         steepest = std::max(
             steepest, (iso.y(k) - iso.y(k - 1)) / (iso.x(k) - iso.x(k - 1)));
       }
-      EXPECT_NEAR(calibrator.Probability(logit), exact, 5e-7 * steepest)
+      for (int k = 0; k < proto.slice_bias().id_size(); ++k) {
+        if (proto.slice_bias().id(k) != slice) continue;
+        steepest *= std::exp(std::fabs(proto.slice_bias().bias(k)));
+      }
+      EXPECT_NEAR(calibrator.Probability(logit, slice), exact, 5e-7 * steepest)
           << proto.ShortDebugString() << " at " << logit;
     }
   }
@@ -157,7 +183,7 @@ TEST(Calibrator, DownSamplingIsUndone) {
   }
 }
 
-TEST(Calibrator, NeverReordersAndStaysInTheUnitInterval) {
+TEST(Calibrator, NeverReordersASliceAndStaysInTheUnitInterval) {
   Rng rng(6);
   for (int round = 0; round < 2000; ++round) {
     v1::Calibrator proto = RandomCalibrator(&rng);
@@ -166,23 +192,27 @@ TEST(Calibrator, NeverReordersAndStaysInTheUnitInterval) {
           std::pow(10.0, 600 * rng.Uniform() - 300));
       proto.mutable_platt()->set_intercept(std::pow(10.0, 300 * rng.Uniform()));
     }
+    const uint64_t slice = rng.Below(kSlices);
+    if (round % 7 == 0 && proto.slice_bias().bias_size() > 0) {
+      proto.mutable_slice_bias()->set_bias(0, round % 2 == 0 ? -100 : 100);
+    }
     const Calibrator calibrator = Make(proto);
     auto logit = static_cast<float>(
         round % 2 == 0 ? -40
                        : rng.Normal() * std::pow(10.0, 8 * rng.Uniform() - 6));
-    float last = calibrator.Probability(logit);
+    float last = calibrator.Probability(logit, slice);
     for (int i = 0; i < 200; ++i) {
       logit = round % 2 == 0 ? logit + static_cast<float>(0.8 * rng.Uniform())
                              : std::nextafterf(logit, FLT_MAX);
-      const float p = calibrator.Probability(logit);
+      const float p = calibrator.Probability(logit, slice);
       ASSERT_TRUE(p >= 0 && p <= 1) << p;
       ASSERT_LE(last, p) << proto.ShortDebugString() << " at " << logit;
       last = p;
     }
-    EXPECT_LE(calibrator.Probability(-INFINITY),
-              calibrator.Probability(-FLT_MAX));
-    EXPECT_LE(calibrator.Probability(FLT_MAX),
-              calibrator.Probability(INFINITY));
+    EXPECT_LE(calibrator.Probability(-INFINITY, slice),
+              calibrator.Probability(-FLT_MAX, slice));
+    EXPECT_LE(calibrator.Probability(FLT_MAX, slice),
+              calibrator.Probability(INFINITY, slice));
   }
 }
 
@@ -205,6 +235,22 @@ TEST(Calibrator, OneKnotIsAConstant) {
   for (float logit : {-5.0f, 0.0f, 5.0f}) {
     EXPECT_EQ(Make(proto).Probability(logit), 0.2f);
   }
+}
+
+TEST(Calibrator, OnlyAListedSliceMoves) {
+  v1::Calibrator proto;
+  proto.mutable_slice_bias()->set_field("city");
+  proto.mutable_slice_bias()->add_id(7);
+  proto.mutable_slice_bias()->add_bias(std::log(3.0));
+  const Calibrator calibrator = Make(proto);
+  EXPECT_EQ(calibrator.slice_field(), "city");
+  for (uint64_t slice : {0, 6, 8}) {
+    EXPECT_EQ(calibrator.Probability(0, slice), 0.5f);
+  }
+  EXPECT_FLOAT_EQ(calibrator.Probability(0, 7), 0.75f);
+  EXPECT_EQ(calibrator.Probability(-INFINITY, 7), 0);
+  EXPECT_EQ(calibrator.Probability(INFINITY, 7), 1);
+  EXPECT_TRUE(std::isnan(calibrator.Probability(NAN, 7)));
 }
 
 TEST(Calibrator, BadParametersAreNamed) {
@@ -245,6 +291,23 @@ TEST(Calibrator, BadParametersAreNamed) {
   isotonic({0.4, 1.5}, {0.2, 0.3}, "isotonic: x[1] = 1.5 not in [0, 1]");
   isotonic({0.4, kNan}, {0.2, 0.3}, "isotonic: x[1] = nan");
   isotonic({0.4, 0.5}, {kNan, 0.3}, "isotonic: y[0] = nan");
+  const auto slices = [&](const char* field, std::vector<uint64_t> ids,
+                          std::vector<double> biases, const char* message) {
+    expect(
+        [&](auto* c) {
+          auto* s = c->mutable_slice_bias();
+          s->set_field(field);
+          s->mutable_id()->Assign(ids.begin(), ids.end());
+          s->mutable_bias()->Assign(biases.begin(), biases.end());
+        },
+        message);
+  };
+  slices("", {1}, {0}, "slice_bias: no field");
+  slices("city", {1, 2}, {0}, "slice_bias: 2 ids and 1 biases");
+  slices("city", {0}, {0}, "slice_bias: id[0] is 0");
+  slices("city", {2, 2}, {0, 0}, "slice_bias: id[1]");
+  slices("city", {2}, {kNan}, "slice_bias: bias[0] = nan");
+  slices("city", {2}, {101}, "slice_bias: bias[0] = 101");
 }
 
 }  // namespace

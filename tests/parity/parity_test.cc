@@ -102,6 +102,13 @@ class ParityTest : public ::testing::Test {
         "deploy/examples/simulated_market.trainer.textproto", &config));
     config.set_data_dir(dir_ / "data");
     config.set_model_dir(dir_ / "models");
+    // Every stage of the calibrator.
+    config.mutable_data()->set_calibration_share(0.3);
+    config.mutable_data()->set_negative_keep_rate(0.7);
+    config.mutable_calibration()->set_method(
+        v1::CalibrationConfig::PLATT_ISOTONIC);
+    config.mutable_calibration()->set_slice_field("category");
+    config.mutable_calibration()->set_slice_prior(100);
     config.mutable_gate()->set_min_examples(100);
     config.mutable_gate()->set_min_clicks(10);
     config.mutable_gate()->set_min_calibration(0.5);
@@ -116,6 +123,9 @@ class ParityTest : public ::testing::Test {
     ASSERT_OK_AND_ASSIGN(
         bundle_,
         ModelBundle::Load(ModelStore(dir_ / "models", "ctr").VersionDir(1)));
+
+    ASSERT_TRUE(bundle_->manifest().calibrator().has_slice_bias());
+    ASSERT_TRUE(bundle_->manifest().calibrator().has_isotonic());
 
     v1::ServerConfig server;
     server.mutable_storage()->set_data_dir(dir_ / "data");

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,15 +26,26 @@ struct ALog {
   int64_t begin_ms = kFirstDayMs;
   int decisions = 2000;  // evenly over a day
   int ads_per_decision = 4;
-  int first_ad = 0;  // of a catalogue of 40
+  int first_ad = 0;    // of a catalogue of 40
   int snapshots = 40;  // ads whose snapshot is written
   double base_logit = -1;
   // Probability that an ad that was served was also seen.
   double seen = 1;
   bool clicks = true;
   bool always_click = false;
+  // Exponential with this mean; 0: always 4.9 s from impression to click.
+  double click_delay_ms = 0;
+  // Clicks from here on did not reach the log.
+  int64_t end_ms = std::numeric_limits<int64_t>::max();
+  // Added to the times of events of every `skewed_every`-th decision.
+  int64_t event_skew_ms = 0;
+  int skewed_every = 1;
+  // Labels of other rows: nothing can be learnt.
+  bool shuffled = false;
   // May change each decision before it is written.
   std::function<void(v1::Decision*, const std::vector<v1::AdSnapshot>&)> edit;
+  // The same, called with the labels (of seen ads) before `edit`.
+  std::function<void(v1::Decision*, const std::vector<bool>&)> leak;
 
   // Planted effects in logits.
   static double Effect(absl::string_view kind, uint64_t value, double scale) {
@@ -88,6 +100,7 @@ struct ALog {
     attribute->add_number(rng->Exponential());
     decision.add_placement_ids("top");
     std::vector<v1::AdSnapshot> ads;
+    std::vector<bool> clicked;
     for (int p = 1; p <= ads_per_decision; ++p) {
       const int ad = first_ad + static_cast<int>(rng->Below(40));
       ads.push_back(Ad(ad));
@@ -95,16 +108,24 @@ struct ALog {
       served.set_ad_hash(EncodeAd(ads.back()).hash);
       served.set_position(static_cast<uint32_t>(p));
       served.set_position_in_placement(static_cast<uint32_t>(p));
+      clicked.push_back(false);
       if (!rng->Bernoulli(seen)) continue;
       const double logit = base_logit + Effect("device", device, 0.7) +
                            Effect("ad", static_cast<uint64_t>(ad), 1.0) -
                            0.3 * (p - 1);
-      AddEvent(record, p, v1::EVENT_TYPE_IMPRESSION, 100, batch);
-      const bool clicked = rng->Bernoulli(1 / (1 + std::exp(-logit)));
-      if (always_click || (clicks && clicked)) {
-        AddEvent(record, p, v1::EVENT_TYPE_CLICK, 5000, batch);
-      }
+      const int64_t skew = d % skewed_every == 0 ? event_skew_ms : 0;
+      AddEvent(record, p, v1::EVENT_TYPE_IMPRESSION, 100 + skew, batch);
+      const bool lucky =
+          rng->Bernoulli(1 / (1 + std::exp(-(shuffled ? base_logit : logit))));
+      if (!always_click && !(clicks && lucky)) continue;
+      const auto delay_ms = static_cast<int64_t>(
+          click_delay_ms > 0 ? click_delay_ms * rng->Exponential() : 4900);
+      const int64_t after_ms = 100 + delay_ms + skew;
+      if (static_cast<int64_t>(record.id.ms) + after_ms >= end_ms) continue;
+      AddEvent(record, p, v1::EVENT_TYPE_CLICK, after_ms, batch);
+      clicked.back() = true;
     }
+    if (leak) leak(&decision, clicked);
     if (edit) edit(&decision, ads);
     batch->decisions.push_back(std::move(record));
   }

@@ -229,6 +229,117 @@ TEST(FitCalibrator, CalibratesByEachMethodAfterDownSampling) {
   }
 }
 
+TEST(FitTemperature, FindsThePlantedTemperatureAndNoNeighbourIsBetter) {
+  const Sample s = ASample(100000, 0.6, 0, 7);
+  const PlattFit fit = FitTemperature(s.examples());
+  EXPECT_TRUE(fit.converged);
+  EXPECT_EQ(fit.intercept, 0);
+  EXPECT_NEAR(fit.slope, 0.6, 0.02);
+  const double best = PlattLoss(s, 1, fit.slope, 0);
+  for (const double step : {-1e-1, -1e-2, 1e-2, 1e-1}) {
+    EXPECT_GT(PlattLoss(s, 1, fit.slope + step, 0), best);
+  }
+  EXPECT_EQ(FitTemperature(ASample(5000, -1.5, 0, 3).examples()).slope, 0.01);
+}
+
+// Clicks with probability sigmoid(logit + shift of the slice); slice 0: none.
+Sample ASlicedSample(size_t n, const std::vector<double>& shifts,
+                     std::vector<uint64_t>* slices, uint64_t seed) {
+  Rng rng(seed);
+  Sample s;
+  for (size_t i = 0; i < n; ++i) {
+    slices->push_back(rng.Below(shifts.size()));
+    s.logits.push_back(static_cast<float>(rng.Normal() - 1));
+    s.labels.push_back(
+        rng.Bernoulli(Logistic(s.logits.back() + shifts[slices->back()])));
+  }
+  return s;
+}
+
+TEST(FitSliceBias, IsTheShrunkMinimumOfEachSlice) {
+  const std::vector<double> shifts = {3, 0.8, -0.5, 0};
+  std::vector<uint64_t> slices;
+  const Sample s = ASlicedSample(40000, shifts, &slices, 5);
+  CalibrationExamples examples = s.examples();
+  examples.slices = slices;
+  const auto loss = [&](uint64_t slice, double bias) {
+    double sum = bias * bias / 2;
+    for (size_t i = 0; i < slices.size(); ++i) {
+      if (slices[i] != slice) continue;
+      const double p = Logistic(s.logits[i] + bias);
+      sum -= std::log(s.labels[i] ? p : 1 - p);
+    }
+    return sum;
+  };
+  const auto fit = FitSliceBias("city", examples, 500);
+  ASSERT_EQ(fit.id_size(), 3);  // nothing for "none"
+  for (int k = 0; k < 3; ++k) {
+    const uint64_t id = fit.id(k);
+    EXPECT_EQ(id, k + 1);
+    const auto n =
+        static_cast<double>(std::count(slices.begin(), slices.end(), id));
+    const double full = fit.bias(k) * (n + 500) / n;
+    EXPECT_NEAR(full, shifts[id], 0.08);
+    for (const double step : {-1e-3, 1e-3}) {
+      EXPECT_GT(loss(id, full + step), loss(id, full));
+    }
+  }
+}
+
+TEST(FitSliceBias, SmallSlicesGetNoneAndASliceWithoutClicksAFiniteOne) {
+  Sample s;
+  std::vector<uint64_t> slices;
+  for (int i = 0; i < 299; ++i) {
+    s.logits.push_back(-1);
+    s.labels.push_back(0);
+    slices.push_back(i < 99 ? 4 : 9);
+  }
+  CalibrationExamples examples = s.examples();
+  examples.slices = slices;
+  const auto fit = FitSliceBias("city", examples, 0);
+  ASSERT_EQ(fit.id_size(), 1);
+  EXPECT_EQ(fit.id(0), 9);
+  EXPECT_LT(fit.bias(0), -2);
+  EXPECT_GT(fit.bias(0), -10);
+}
+
+TEST(FitCalibrator, TheStackWithSlicesIsCalibratedInEachAndReordersNone) {
+  const std::vector<double> shifts = {0, 1, -1, 0.3};
+  std::vector<uint64_t> slices;
+  const Sample s = ASlicedSample(60000, shifts, &slices, 11);
+  for (const auto method : {v1::CalibrationConfig::PLATT_ISOTONIC,
+                            v1::CalibrationConfig::TEMPERATURE_ISOTONIC}) {
+    v1::CalibrationConfig config;
+    config.set_method(method);
+    config.set_slice_field("city");
+    config.set_slice_prior(10);
+    CalibrationExamples examples = s.examples();
+    examples.slices = slices;
+    const CalibrationFit fit = FitCalibrator(config, 0.5, examples);
+    EXPECT_THAT(fit.reason, HasSubstr("; 3 values of city with biases from -"));
+    const auto calibrator = Calibrator::Create(fit.calibrator);
+    ASSERT_OK(calibrator.status());
+    for (uint64_t slice = 0; slice < 4; ++slice) {
+      double sum = 0, clicks = 0;
+      for (size_t i = 0; i < slices.size(); ++i) {
+        if (slices[i] != slice) continue;
+        sum += calibrator->Probability(s.logits[i], slice);
+        clicks += s.labels[i];
+      }
+      // The examples without a value have no bias of their own.
+      EXPECT_NEAR(sum / clicks, 1, slice == 0 ? 0.3 : 0.01) << slice;
+      std::vector<float> logits = s.logits;
+      std::sort(logits.begin(), logits.end());
+      float last = 0;
+      for (const float logit : logits) {
+        const float p = calibrator->Probability(logit, slice);
+        ASSERT_LE(last, p);
+        last = p;
+      }
+    }
+  }
+}
+
 TEST(FitCalibrator, TooLittleDataIsTheIdentityWithTheReason) {
   v1::CalibrationConfig config;
   config.set_method(v1::CalibrationConfig::PLATT_ISOTONIC);

@@ -51,6 +51,20 @@ TEST(Config, EveryDefaultIsWrittenOut) {
   EXPECT_EQ(c.gate().min_calibration(), 0.9);
   EXPECT_EQ(c.gate().max_calibration(), 1.1);
   EXPECT_EQ(c.gate().max_ne(), 1);
+  EXPECT_EQ(c.data().attribution_quantile(), 0);
+  EXPECT_EQ(c.calibration().slice_prior(), 1000);
+  EXPECT_EQ(c.gate().min_auc(), 0.5);
+  EXPECT_EQ(c.gate().max_auc(), 0.999);
+  EXPECT_EQ(c.gate().max_auc_increase(), 0.2);
+  EXPECT_EQ(c.gate().max_auc_decrease(), 0.1);
+  EXPECT_EQ(c.gate().max_ctr_change(), 5);
+  EXPECT_EQ(c.gate().max_coverage_decrease(), 0.3);
+  EXPECT_EQ(c.gate().max_oov_increase(), 0.3);
+  EXPECT_EQ(c.gate().max_psi(), 0);
+  EXPECT_EQ(c.gate().max_logit(), 30);
+  EXPECT_EQ(c.gate().max_score_micros(), 0);
+  EXPECT_EQ(c.gate().max_golden_change(), 0);
+  EXPECT_EQ(c.gate().max_skewed_events(), 0.05);
   // Resolving again changes nothing.
   ASSERT_OK_AND_ASSIGN(const v1::TrainerConfig again, ResolveConfig(c));
   EXPECT_EQ(again.DebugString(), c.DebugString());
@@ -83,6 +97,19 @@ TEST(Config, ValuesOutOfRangeNameTheirField) {
           "evaluation.slices: \"device\" occurs twice");
   refused("gate { max_calibration: 0.5 }", "gate.max_calibration: 0.5");
   refused("gate { min_calibration: -1 }", "gate.min_calibration: -1");
+  refused("gate { max_psi: -1 }", "gate.max_psi: -1");
+  refused("gate { max_logit: nan }", "gate.max_logit: nan");
+  refused("data { attribution_quantile: 1 }", "data.attribution_quantile: 1");
+  refused("data { attribution_quantile: nan }", "data.attribution_quantile: ");
+  refused("calibration { slice_prior: -1 }", "calibration.slice_prior: -1");
+  refused("calibration { slice_field: \"age\" }",
+          "calibration.slice_field: \"age\" is no field");
+  refused("calibration { method: NONE slice_field: \"device\" }",
+          "calibration.slice_field: needs a method");
+  refused(
+      "feature_spec { fields { name: \"depth\" kind: LOG1P } } "
+      "calibration { slice_field: \"depth\" }",
+      "calibration.slice_field: \"depth\" is a number");
 }
 
 TEST(Config, SpecErrorsComeFromTheExtractor) {

@@ -105,6 +105,130 @@ TEST(Gate, ALargeBundleIsRefused) {
   EXPECT_TRUE(Decide(gate, report).publish);
 }
 
+// A report that every bound of a resolved gate lets pass.
+v1::TrainingReport AFullReport() {
+  v1::TrainingReport report = AgainstLive(0.92, -0.03, -0.01);
+  report.mutable_candidate()->set_auc(0.7);
+  report.mutable_candidate()->mutable_auc_interval()->set_low(0.65);
+  report.mutable_candidate()->set_ctr(0.04);
+  report.set_training_ctr(0.05);
+  report.mutable_delta_auc()->set_estimate(0.01);
+  report.add_progressive()->set_auc(0.68);
+  v1::FieldDrift* field = report.add_drift();
+  field->set_field("device");
+  field->set_training_coverage(0.9);
+  field->set_evaluation_coverage(0.8);
+  field->set_live_coverage(0.9);
+  field->set_oov(0.2);
+  field->set_live_oov(0.1);
+  report.set_psi(0.05);
+  report.set_largest_logit(6);
+  report.mutable_golden()->set_candidates(10);
+  report.mutable_golden()->set_score_micros(2);
+  report.mutable_golden()->set_largest_change(0.1);
+  report.mutable_join()->set_decisions(100);
+  report.mutable_join()->set_impressions(90);
+  report.mutable_join()->set_clicks(10);
+  report.mutable_join()->set_skewed_events(1);
+  return report;
+}
+
+v1::GateConfig AFullGate() {
+  v1::GateConfig gate = AGate();
+  gate.set_min_auc(0.5);
+  gate.set_max_auc(0.999);
+  gate.set_max_auc_increase(0.2);
+  gate.set_max_auc_decrease(0.1);
+  gate.set_max_ctr_change(3);
+  gate.set_max_coverage_decrease(0.3);
+  gate.set_max_oov_increase(0.3);
+  gate.set_max_psi(0.25);
+  gate.set_max_logit(30);
+  gate.set_max_score_micros(10);
+  gate.set_max_golden_change(0.2);
+  gate.set_max_skewed_events(0.05);
+  return gate;
+}
+
+TEST(Gate, EveryBoundThatHoldsHasItsSentence) {
+  const GateDecision d = Decide(AFullGate(), AFullReport());
+  EXPECT_TRUE(d.publish) << ::testing::PrintToString(d.reasons);
+  EXPECT_THAT(d.reasons, SizeIs(6 + 12));
+  // The time is another one each run.
+  v1::TrainingReport slower = AFullReport();
+  slower.mutable_golden()->set_score_micros(3);
+  EXPECT_EQ(Decide(AFullGate(), slower).reasons, d.reasons);
+}
+
+TEST(Gate, EachBoundAgainstPoisonRefusesByItself) {
+  const auto refused = [](auto change, const char* reason) {
+    v1::TrainingReport report = AFullReport();
+    change(&report);
+    const GateDecision d = Decide(AFullGate(), report);
+    EXPECT_FALSE(d.publish);
+    EXPECT_THAT(d.reasons, ElementsAre(HasSubstr(reason)));
+  };
+  using Report = v1::TrainingReport;
+  refused(
+      [](Report* r) {
+        r->mutable_candidate()->mutable_auc_interval()->set_low(0.7 -
+                                                                1.96 * 0.21);
+      },
+      "AUC 0.70000 less its standard error 0.21000 is not above 0.50000 "
+      "(gate.min_auc)");
+  refused(
+      [](Report* r) {
+        r->mutable_candidate()->mutable_auc_interval()->set_low(std::nan(""));
+      },
+      "gate.min_auc");
+  refused([](Report* r) { r->mutable_candidate()->set_auc(0.9995); },
+          "(gate.max_auc)");
+  refused([](Report* r) { r->mutable_delta_auc()->set_estimate(0.21); },
+          "AUC changes by +0.21000 over the live version 7");
+  refused([](Report* r) { r->mutable_progressive(0)->set_auc(0.85); },
+          "(gate.max_auc_decrease)");
+  refused([](Report* r) { r->set_training_ctr(0.13); }, "gate.max_ctr_change");
+  refused([](Report* r) { r->set_training_ctr(0.01); }, "gate.max_ctr_change");
+  refused([](Report* r) { r->mutable_drift(0)->set_evaluation_coverage(0.5); },
+          "field \"device\": 50.0 % of the examples of the evaluation window "
+          "have it, 90.0 % of those that the live model was trained on had");
+  refused(
+      [](Report* r) {
+        r->mutable_drift(0)->set_live_coverage(std::nan(""));
+        r->mutable_drift(0)->set_evaluation_coverage(0.5);
+      },
+      "90.0 % of those of the training window had");
+  refused([](Report* r) { r->mutable_drift(0)->set_oov(0.5); },
+          "50.0 % of its values in the evaluation window are unknown to the "
+          "model, 10.0 % were for the live one");
+  refused([](Report* r) { r->set_psi(0.3); }, "index of 0.3000 against");
+  refused([](Report* r) { r->set_largest_logit(31); }, "gate.max_logit");
+  refused([](Report* r) { r->set_non_finite_scores(1); },
+          "1 of 5000 scores of the evaluation window are not finite");
+  refused([](Report* r) { r->mutable_golden()->set_non_finite(2); },
+          "2 of 10 answers to golden requests are not finite");
+  refused([](Report* r) { r->mutable_golden()->set_score_micros(10.5); },
+          "scoring takes 10.50 microseconds a candidate");
+  refused([](Report* r) { r->mutable_golden()->set_largest_change(0.21); },
+          "pctr changes by 0.21000");
+  refused([](Report* r) { r->mutable_join()->set_skewed_events(6); },
+          "6 of 100 events (6.0 %)");
+  refused([](Report* r) { r->mutable_candidate()->set_clicks(5000); },
+          "all 5000 examples of the evaluation window are clicks");
+}
+
+TEST(Gate, WithoutALiveModelNothingIsComparedWithIt) {
+  v1::TrainingReport report = AFullReport();
+  report.clear_incumbent();
+  report.mutable_delta_auc()->set_estimate(0.9);
+  report.set_psi(9);
+  report.mutable_golden()->set_largest_change(0.9);
+  report.mutable_drift(0)->set_live_oov(std::nan(""));
+  report.mutable_drift(0)->set_oov(1);
+  const GateDecision d = Decide(AFullGate(), report);
+  EXPECT_TRUE(d.publish) << ::testing::PrintToString(d.reasons);
+}
+
 TEST(Gate, EveryFailingBoundIsNamed) {
   v1::TrainingReport report = AgainstLive(0.5, 0.3, 0.5);
   report.mutable_candidate()->set_clicks(0);

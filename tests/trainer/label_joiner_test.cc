@@ -145,9 +145,16 @@ Joined Oracle(const ARecord& r, const LabelOptions& options) {
     }
     if (!known) {
       ++n["orphan " + kind];
-    } else if (r.decision.test()) {
+      continue;
+    }
+    if (r.decision.test()) {
       ++n["test " + kind];
-    } else if (impression) {
+      continue;
+    }
+    n["skewed"] +=
+        e.time_ms < kServed - 300'000 ||
+        e.time_ms > kServed + options.attribution_window_ms + 86'400'000;
+    if (impression) {
       ++n["joined impression"];
     } else {
       const JoinedEvent* seen = find(e.position, v1::EVENT_TYPE_IMPRESSION);
@@ -197,6 +204,7 @@ Joined Oracle(const ARecord& r, const LabelOptions& options) {
   c.set_test_ads(n["test ad"]);
   c.set_test_impressions(n["test impression"]);
   c.set_test_clicks(n["test click"]);
+  c.set_skewed_events(n["skewed"]);
   return j;
 }
 
@@ -215,7 +223,8 @@ ARecord RandomRecord(Rng* rng) {
     e.position = static_cast<uint8_t>(rng->Below(7));
     e.type =
         rng->Bernoulli(0.5) ? v1::EVENT_TYPE_IMPRESSION : v1::EVENT_TYPE_CLICK;
-    e.time_ms = kServed + static_cast<int64_t>(rng->Below(4000)) - 500;
+    e.time_ms = kServed + (static_cast<int64_t>(rng->Below(4000)) - 500) *
+                              (rng->Bernoulli(0.1) ? 30'000 : 1);
     e.duplicates = static_cast<uint32_t>(rng->Below(3));
     events[{e.position, e.type}] = e;
   }

@@ -190,6 +190,124 @@ TEST(Metrics, LossEntropyAndCalibrationByHand) {
   EXPECT_NEAR(ExpectedCalibrationError(s, 2), (0.25 + 0.75) / 4, 1e-12);
 }
 
+// By the definition: precision and recall at every distinct score.
+double SlowAveragePrecision(const Scored& s) {
+  std::vector<float> thresholds(s.pctr.begin(), s.pctr.end());
+  std::sort(thresholds.rbegin(), thresholds.rend());
+  thresholds.erase(std::unique(thresholds.begin(), thresholds.end()),
+                   thresholds.end());
+  double clicks = 0, sum = 0, recall = 0;
+  for (size_t i = 0; i < s.size(); ++i) clicks += s.labels[i] * s.weight(i);
+  for (const float threshold : thresholds) {
+    double hits = 0, shown = 0;
+    for (size_t i = 0; i < s.size(); ++i) {
+      if (s.pctr[i] < threshold) continue;
+      shown += s.weight(i);
+      hits += s.labels[i] * s.weight(i);
+    }
+    if (shown == 0) continue;
+    sum += (hits / clicks - recall) * hits / shown;
+    recall = hits / clicks;
+  }
+  return sum;
+}
+
+TEST(Metrics, AveragePrecisionIsItsDefinition) {
+  for (const int levels : {1, 2, 10, 1000000}) {
+    for (const size_t n : {5, 17, 200}) {
+      for (const bool weighted : {false, true}) {
+        const Sample s = ASample(n, levels, weighted, n + levels);
+        const double fast = AveragePrecision(s.scored());
+        if (std::isnan(fast)) continue;
+        EXPECT_NEAR(fast, SlowAveragePrecision(s.scored()), 1e-12);
+      }
+    }
+  }
+  // The example of scikit-learn's average_precision_score: 0.83.
+  const std::vector<float> pctr = {0.1f, 0.4f, 0.35f, 0.8f};
+  EXPECT_NEAR(AveragePrecision({pctr, std::vector<uint8_t>{0, 0, 1, 1}}),
+              0.8333333, 1e-7);
+  EXPECT_TRUE(
+      std::isnan(AveragePrecision({pctr, std::vector<uint8_t>{0, 0, 0, 0}})));
+}
+
+TEST(Metrics, ReliabilityRowsAreEqualMassAndHoldEveryExample) {
+  const Sample s = ASample(1003, 1000000, false, 3);
+  const auto rows = Reliability(s.scored(), 10);
+  ASSERT_EQ(rows.size(), 10);
+  std::vector<size_t> order(1003);
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::sort(order.begin(), order.end(),
+            [&](size_t a, size_t b) { return s.pctr[a] < s.pctr[b]; });
+  size_t k = 0;
+  double error = 0;
+  for (const v1::ReliabilityBin& row : rows) {
+    EXPECT_NEAR(static_cast<double>(row.examples()), 100.3, 0.71);
+    double pctr = 0, clicks = 0;
+    const auto n = static_cast<double>(row.examples());
+    for (size_t e = 0; e < row.examples(); ++e, ++k) {
+      pctr += s.pctr[order[k]];
+      clicks += s.labels[order[k]];
+    }
+    EXPECT_EQ(row.clicks(), clicks);
+    EXPECT_NEAR(row.mean_pctr(), pctr / n, 1e-12);
+    EXPECT_NEAR(row.ctr().estimate(), clicks / n, 1e-12);
+    EXPECT_LT(row.ctr().low(), row.ctr().estimate());
+    EXPECT_GT(row.ctr().high(), row.ctr().estimate());
+    error += std::fabs(pctr - clicks);
+  }
+  EXPECT_EQ(k, 1003);
+  EXPECT_NEAR(error / 1003, ExpectedCalibrationError(s.scored(), 10), 1e-12);
+  EXPECT_TRUE(Reliability({}).empty());
+  EXPECT_EQ(Reliability({{0.5f, 0.5f}, {0, 1}}, 20).size(), 2);
+}
+
+// Brown, Cai and DasGupta 2001, section 3.1.1, by its roots: the rates whose
+// score test just accepts the observed one.
+TEST(Metrics, WilsonsBoundsSolveTheScoreTest) {
+  const std::vector<float> pctr(40, 0.3f);
+  std::vector<uint8_t> labels(40, 0);
+  std::fill(labels.begin(), labels.begin() + 7, 1);
+  const auto rows = Reliability({pctr, labels}, 1);
+  ASSERT_EQ(rows.size(), 1);
+  for (const double p : {rows[0].ctr().low(), rows[0].ctr().high()}) {
+    EXPECT_NEAR(std::fabs(7.0 / 40 - p) / std::sqrt(p * (1 - p) / 40),
+                1.959963984540054, 1e-9);
+  }
+}
+
+TEST(Metrics, PopulationStabilityByHand) {
+  // Quarters of 8 values; 8, 4, 3, 1 of the others fall into them.
+  const std::vector<float> reference = {1, 2, 3, 4, 5, 6, 7, 8};
+  const std::vector<float> other = {0, 0, 1, 1, 1, 2, 2, 2,
+                                    3, 4, 4, 4, 5, 5, 6, 9};
+  double psi = 0;
+  for (const double count : {8.0, 4.0, 3.0, 1.0}) {
+    const double p = 2.5 / 10, q = (count + 0.5) / 18;
+    psi += (q - p) * std::log(q / p);
+  }
+  EXPECT_NEAR(PopulationStabilityIndex(reference, other, 4), psi, 1e-12);
+  EXPECT_EQ(PopulationStabilityIndex(reference, reference, 4), 0);
+  EXPECT_TRUE(std::isnan(PopulationStabilityIndex({}, other)));
+  // A constant model has one bin: nothing can leave it.
+  EXPECT_EQ(PopulationStabilityIndex({0.5f, 0.5f, 0.5f}, other), 0);
+}
+
+TEST(Metrics, PopulationStabilityGrowsWithTheShift) {
+  Rng rng(5);
+  std::vector<float> reference, none, shifted, far;
+  for (int i = 0; i < 20000; ++i) {
+    reference.push_back(static_cast<float>(rng.Normal()));
+    none.push_back(static_cast<float>(rng.Normal()));
+    shifted.push_back(static_cast<float>(rng.Normal() + 0.5));
+    far.push_back(static_cast<float>(rng.Normal() + 2));
+  }
+  EXPECT_LT(PopulationStabilityIndex(reference, none), 0.005);
+  // Of N(m, 1) against N(0, 1) the continuous index is m^2.
+  EXPECT_NEAR(PopulationStabilityIndex(reference, shifted), 0.25, 0.04);
+  EXPECT_GT(PopulationStabilityIndex(reference, far), 2);
+}
+
 TEST(Metrics, AWrongCertaintyCostsAtMostTheClip) {
   const std::vector<float> pctr = {0.0f, 1.0f};
   const std::vector<uint8_t> labels = {1, 0};

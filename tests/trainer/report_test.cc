@@ -74,6 +74,56 @@ TEST(ReportText, TheVerdictAndItsReasonsComeFirst) {
               HasSubstr("PUBLISHED version 4"));
 }
 
+TEST(ReportText, ShowsCalibrationDriftAndDelay) {
+  Report report = AReport(Report::PUBLISHED);
+  v1::ReliabilityBin* bin = report.add_reliability();
+  bin->set_examples(1234);
+  bin->set_mean_pctr(0.5);
+  bin->mutable_ctr()->set_estimate(0.25);
+  bin->mutable_ctr()->set_low(0.2);
+  bin->mutable_ctr()->set_high(0.3);
+  for (int f = 0; f < 14; ++f) {
+    v1::FieldDrift* field = report.add_drift();
+    field->set_field(absl::StrCat("f", f));
+    field->set_training_coverage(1);
+    field->set_evaluation_coverage(f == 13 ? 0.25 : 1);
+    field->set_live_coverage(std::nan(""));
+    field->set_live_oov(std::nan(""));
+  }
+  report.mutable_join();
+  report.mutable_click_delay()->set_clicks(77);
+  report.mutable_click_delay()->set_quantile(0.99);
+  report.mutable_click_delay()->set_quantile_s(91.5);
+  const std::string text = ReportText(report, absl::UTCTimeZone());
+  EXPECT_THAT(text, HasSubstr("part 1/1          1,234    0.50000    0.25000  "
+                              "[0.20000, 0.30000]  high\n"));
+  // The field that moved most comes first.
+  EXPECT_LT(text.find("  f13  "), text.find("  f0  "));
+  EXPECT_THAT(text, HasSubstr("(2 fields that moved less"));
+  EXPECT_THAT(text, HasSubstr("click delay of 77 clicks"));
+  EXPECT_THAT(text, HasSubstr("0.99 of them within 91.5 s"));
+  size_t begin = 0;
+  for (size_t end; (end = text.find('\n', begin)) != text.npos;
+       begin = end + 1) {
+    EXPECT_LE(end - begin, 80u) << text.substr(begin, end - begin);
+  }
+}
+
+TEST(MetricsText, FieldsAreLabelsAndQuotesAreEscaped) {
+  Report report = AReport(Report::KEPT);
+  v1::FieldDrift* field = report.add_drift();
+  field->set_field("a \"b\" \\ c");
+  field->set_evaluation_coverage(0.5);
+  field->set_oov(0.125);
+  report.mutable_candidate()->set_pr_auc(0.4);
+  const std::string text = MetricsText("ctr", &report, "", absl::UnixEpoch());
+  EXPECT_THAT(text, HasSubstr("adrank_trainer_field_coverage{model=\"ctr\","
+                              "field=\"a \\\"b\\\" \\\\ c\"} 0.5\n"));
+  EXPECT_THAT(text, HasSubstr("} 0.125\n"));
+  EXPECT_THAT(text,
+              HasSubstr("adrank_trainer_candidate_pr_auc{model=\"ctr\"} 0.4"));
+}
+
 TEST(ReportJson, UsesTheNamesOfTheProto) {
   Report report = AReport(Report::PUBLISHED);
   report.mutable_candidate()->set_gauc(std::nan(""));

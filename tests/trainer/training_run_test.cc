@@ -490,7 +490,7 @@ std::map<uint64_t, RowState> LiveRows(const v1::TrainerConfig& config) {
   const std::vector<uint64_t> ids = live->vocabulary().Ids();
   for (uint32_t row = 0; row < ids.size(); ++row) {
     RowState& r = rows[ids[row]];
-    r.weight = live->logistic().weight(row);
+    r.weight = live->logistic()->weight(row);
     memcpy(&r.z, state.data() + 48 + 8 * row, 8);
   }
   return rows;
