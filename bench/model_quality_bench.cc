@@ -33,9 +33,8 @@
 #include "model/model.h"
 #include "model/portable_math.h"
 #include "tools/line_reader.h"
-#include "trainer/embedding_learner.h"
 #include "trainer/fit.h"
-#include "trainer/ftrl.h"
+#include "trainer/make_learner.h"
 #include "trainer/metrics.h"
 
 namespace adrank {
@@ -179,14 +178,10 @@ class Bench {
 
   absl::Status Run() {
     ASSIGN_OR_RETURN(config_, ReadTextProto<v1::TrainerConfig>(flags_.config));
-    const bool embedding = config_.has_embedding();
-    const uint32_t min_count = embedding ? config_.embedding().min_count()
-                                         : config_.logistic().min_count();
-    const bool oov =
-        (embedding ? config_.embedding().out_of_vocabulary()
-                   : config_.logistic().out_of_vocabulary()) == v1::OOV_ROW;
-    ASSIGN_OR_RETURN(table_,
-                     ReadVocabulary(flags_, std::max(1u, min_count), oov));
+    const VocabularyNeeds needs = VocabularyNeedsOf(config_);
+    const bool oov = needs.out_of_vocabulary == v1::OOV_ROW ||
+                     needs.out_of_vocabulary == v1::OOV_RARE;
+    ASSIGN_OR_RETURN(table_, ReadVocabulary(flags_, needs.min_count, oov));
     ASSIGN_OR_RETURN(train_, Pack(flags_, table_, flags_.train));
     ASSIGN_OR_RETURN(valid_, Pack(flags_, table_, flags_.valid));
     if (!flags_.test.empty()) {
@@ -207,46 +202,17 @@ class Bench {
   }
 
  private:
-  absl::StatusOr<std::unique_ptr<Learner>> MakeLearner(uint64_t seed,
-                                                       FitOptions* fit) {
-    const double rate = static_cast<double>(train_.clicks()) /
-                        static_cast<double>(train_.examples());
-    const double bias = std::log(rate / (1 - rate));
-    fit->seed = seed;
-    if (!config_.has_embedding()) {
-      FtrlOptions options = FtrlOptionsFrom(config_.logistic(), flags_.threads);
-      options.initial_bias = bias;
-      fit->passes = std::max(1u, config_.logistic().passes());
-      fit->shuffle = config_.logistic().shuffle();
-      fit->early_stopping.set_patience(0);
-      ASSIGN_OR_RETURN(auto learner, FtrlLearner::Create(options, table_.rows));
-      return std::unique_ptr<Learner>(std::move(learner));
-    }
-    const v1::EmbeddingConfig& config = config_.embedding();
-    EmbeddingOptions options =
-        EmbeddingOptionsFrom(config, seed, flags_.threads);
-    fit->passes = std::max(1u, config.passes());
-    options.initial_bias = static_cast<float>(bias);
-    options.total_examples = train_.examples() * fit->passes;
-    fit->shuffle = fit->shuffle_first = config.shuffle();
-    fit->early_stopping = config.early_stopping();
+  absl::StatusOr<Outcome> One(uint64_t seed) {
+    v1::TrainerConfig config = config_;
+    config.set_seed(seed);
+    config.set_threads(flags_.threads);
     FieldLayout layout;
     layout.names = table_.fields;
     layout.context.resize(table_.fields.size());
     layout.position.resize(table_.fields.size());
-    ASSIGN_OR_RETURN(auto learner,
-                     EmbeddingLearner::Create(options, layout, table_.rows));
-    if (config.schedule().decay() == v1::Schedule::PLATEAU) {
-      fit->plateau_floor = std::max(1e-3, config.schedule().final_factor());
-      fit->scale_rate = [raw = learner.get()](double f) { raw->ScaleRate(f); };
-    }
-    return std::unique_ptr<Learner>(std::move(learner));
-  }
-
-  absl::StatusOr<Outcome> One(uint64_t seed) {
-    FitOptions fit;
+    const FitOptions fit = FitOptionsOf(config);
     ASSIGN_OR_RETURN(const std::unique_ptr<Learner> learner,
-                     MakeLearner(seed, &fit));
+                     MakeLearner(config, layout, table_.rows, train_));
     StepProgress progress(Clock::Real());
     const auto begin = std::chrono::steady_clock::now();
     ASSIGN_OR_RETURN(const FitResult result,

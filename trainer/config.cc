@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <thread>
+#include <tuple>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -12,7 +13,9 @@
 #include "base/status_macros.h"
 #include "base/textproto.h"
 #include "features/feature_extractor.h"
+#include "model/graph.h"
 #include "model/slice_reader.h"
+#include "trainer/make_learner.h"
 #include "trainer/slices.h"
 #include "trainer/windows.h"
 
@@ -73,6 +76,88 @@ absl::Status ResolveLogistic(v1::LogisticConfig* logistic) {
   }
   if (logistic->oov_rate() == 0) logistic->set_oov_rate(0.005);
   return InRange("logistic.oov_rate", logistic->oov_rate(), 0, 0.5, true);
+}
+
+absl::Status ResolveTable(v1::TableOptimizer* table) {
+  const bool adam = table->kind() == v1::TableOptimizer::ADAM ||
+                    table->kind() == v1::TableOptimizer::ADAM_LAZY;
+  if (!v1::TableOptimizer::Kind_IsValid(table->kind())) {
+    return Wrong("embedding.table.kind", "is no known value");
+  }
+  if (table->kind() == v1::TableOptimizer::KIND_UNSPECIFIED) {
+    table->set_kind(v1::TableOptimizer::ADAGRAD_ROW);
+  }
+  for (auto [name, value, high] :
+       {std::tuple("learning_rate", table->learning_rate(), 100.0),
+        std::tuple("l2", table->l2(), 1e6),
+        std::tuple("initial_std", table->initial_std(), 10.0),
+        std::tuple("initial_accumulator", table->initial_accumulator(), 1e6)}) {
+    RETURN_IF_ERROR(
+        InRange(absl::StrCat("embedding.table.", name), value, 0, high));
+  }
+  if (table->learning_rate() == 0) {
+    table->set_learning_rate(adam ? 0.001 : 0.05);
+  }
+  if (table->initial_std() == 0) table->set_initial_std(adam ? 1e-4 : 0.01);
+  if (table->has_linear_ftrl()) {
+    RETURN_IF_ERROR(Annotate(ResolveLogistic(table->mutable_linear_ftrl()),
+                             "embedding.table.linear_ftrl"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ResolveSchedule(v1::Schedule* schedule) {
+  if (!v1::Schedule::Decay_IsValid(schedule->decay())) {
+    return Wrong("embedding.schedule.decay", "is no known value");
+  }
+  for (auto [name, share] :
+       {std::pair("warm_up", schedule->warm_up()),
+        std::pair("decay_begin", schedule->decay_begin()),
+        std::pair("final_factor", schedule->final_factor())}) {
+    RETURN_IF_ERROR(
+        InRange(absl::StrCat("embedding.schedule.", name), share, 0, 1));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ResolveEmbedding(const v1::FeatureSpec& spec, bool calibrates,
+                              v1::EmbeddingConfig* embedding) {
+  ASSIGN_OR_RETURN(const FieldLayout layout, LayoutOf(spec));
+  if (embedding->graph().dim() == 0) embedding->mutable_graph()->set_dim(16);
+  RETURN_IF_ERROR(Annotate(
+      Graph::Create(embedding->graph(), layout, true).status(), "embedding"));
+  RETURN_IF_ERROR(ResolveTable(embedding->mutable_table()));
+  RETURN_IF_ERROR(ResolveSchedule(embedding->mutable_schedule()));
+  RETURN_IF_ERROR(InRange("embedding.passes", embedding->passes(), 0, 1000));
+  RETURN_IF_ERROR(
+      InRange("embedding.batch_size", embedding->batch_size(), 0, 1 << 20));
+  RETURN_IF_ERROR(InRange("embedding.average_decay", embedding->average_decay(),
+                          0, 0.999999));
+  RETURN_IF_ERROR(InRange("embedding.dense.learning_rate",
+                          embedding->dense().learning_rate(), 0, 100));
+  RETURN_IF_ERROR(
+      InRange("embedding.dense.l2", embedding->dense().l2(), 0, 1e6));
+  if (embedding->passes() == 0) embedding->set_passes(1);
+  if (embedding->batch_size() == 0) embedding->set_batch_size(2048);
+  if (embedding->min_count() == 0) embedding->set_min_count(2);
+  if (!v1::OutOfVocabulary_IsValid(embedding->out_of_vocabulary())) {
+    return Wrong("embedding.out_of_vocabulary", "is no known value");
+  }
+  if (embedding->out_of_vocabulary() == v1::OUT_OF_VOCABULARY_UNSPECIFIED) {
+    embedding->set_out_of_vocabulary(v1::OOV_DROP);
+  }
+  if (embedding->oov_rate() == 0) embedding->set_oov_rate(0.005);
+  const bool watches = embedding->early_stopping().patience() > 0 ||
+                       embedding->schedule().decay() == v1::Schedule::PLATEAU;
+  if (watches && !calibrates) {
+    return Wrong("embedding.early_stopping",
+                 "looks at the calibration window: calibration.method NONE "
+                 "leaves none");
+  }
+  if (!v1::EmbeddingStorage_IsValid(embedding->storage())) {
+    return Wrong("embedding.storage", "is no known value");
+  }
+  return InRange("embedding.oov_rate", embedding->oov_rate(), 0, 0.5, true);
 }
 
 absl::Status ResolveCalibration(const FeatureExtractor& extractor,
@@ -218,6 +303,17 @@ absl::StatusOr<v1::TrainerConfig> ResolveConfig(v1::TrainerConfig config) {
   RETURN_IF_ERROR(ResolveLogistic(config.mutable_logistic()));
   RETURN_IF_ERROR(
       ResolveCalibration(**extractor, config.mutable_calibration()));
+  if (config.has_embedding()) {
+    RETURN_IF_ERROR(ResolveEmbedding(
+        config.feature_spec(),
+        config.calibration().method() != v1::CalibrationConfig::NONE,
+        config.mutable_embedding()));
+  }
+  if (VocabularyNeedsOf(config).out_of_vocabulary == v1::OOV_RARE &&
+      config.vocabulary().filter_bytes() > 0) {
+    return Wrong("vocabulary.filter_bytes",
+                 "the filter forgets the rare ids that OOV_RARE learns from");
+  }
   RETURN_IF_ERROR(ResolveEvaluation(config.mutable_evaluation()));
   RETURN_IF_ERROR(ResolveGate(config.mutable_gate()));
   RETURN_IF_ERROR(

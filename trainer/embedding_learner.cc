@@ -12,6 +12,7 @@
 #include "base/rng.h"
 #include "base/status_macros.h"
 #include "model/model.h"
+#include "model/model_bundle.h"
 #include "model/portable_math.h"
 #include "trainer/batch_entries.h"
 #include "trainer/dense_adam.h"
@@ -82,6 +83,7 @@ struct StateHead {
   uint64_t parameters;
   uint64_t steps;
   uint64_t schedule_begin;
+  uint64_t schedule_examples;
   uint64_t examples;
   double rate_scale;
 };
@@ -161,7 +163,7 @@ class EmbeddingLearner::Impl {
                                       : trainer_.parameters();
   }
 
-  EmbeddingOptions options_;
+  const EmbeddingOptions options_;
   const Graph inference_;
   ThreadTeam team_;
   GraphTrainer trainer_;
@@ -170,6 +172,7 @@ class EmbeddingLearner::Impl {
   BatchEntries entries_;
   ProgressMeter meter_;
   uint64_t schedule_begin_ = 0;  // examples seen when it began
+  uint64_t schedule_examples_ = 0;
   uint64_t examples_ = 0;
   double rate_scale_ = 1;
 
@@ -225,7 +228,7 @@ absl::Status EmbeddingLearner::Impl::Check(const ExampleBlock& block) const {
 
 float EmbeddingLearner::Impl::RateFactor() const {
   const v1::Schedule& s = options_.schedule;
-  const double total = static_cast<double>(options_.total_examples);
+  const double total = static_cast<double>(schedule_examples_);
   double factor = rate_scale_;
   if (total <= 0) return static_cast<float>(factor);
   const double at = std::clamp(
@@ -482,6 +485,7 @@ std::string EmbeddingLearner::Impl::Save() const {
                     trainer_.parameters().size(),
                     table_.step(),
                     schedule_begin_,
+                    schedule_examples_,
                     examples_,
                     rate_scale_};
   std::memcpy(head.magic, kMagic, sizeof(head.magic));
@@ -535,6 +539,7 @@ absl::Status EmbeddingLearner::Impl::Restore(absl::string_view state) {
   trainer_.parameters() = std::move(parameters);
   trainer_.ParametersChanged();
   schedule_begin_ = head.schedule_begin;
+  schedule_examples_ = head.schedule_examples;
   examples_ = head.examples;
   rate_scale_ = head.rate_scale;
   return absl::OkStatus();
@@ -574,11 +579,14 @@ absl::Status EmbeddingLearner::Restore(absl::string_view state) {
 void EmbeddingLearner::ScaleRate(double factor) {
   impl_->rate_scale_ *= factor;
 }
-double EmbeddingLearner::rate_scale() const { return impl_->rate_scale_; }
-void EmbeddingLearner::RestartSchedule(uint64_t total_examples) {
+void EmbeddingLearner::Begin(uint64_t examples) {
   impl_->schedule_begin_ = impl_->examples_;
-  impl_->options_.total_examples = total_examples;
+  impl_->schedule_examples_ = examples;
   impl_->rate_scale_ = 1;
+}
+void EmbeddingLearner::FreezeInto(BundleContents* contents) const {
+  *contents->manifest.mutable_graph() = impl_->inference_.spec;
+  contents->embedding = Freeze();
 }
 EmbeddingWeights EmbeddingLearner::Freeze() const { return impl_->Freeze(); }
 uint64_t EmbeddingLearner::rows() const { return impl_->table_.rows(); }

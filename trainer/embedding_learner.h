@@ -28,10 +28,9 @@ struct EmbeddingOptions {
   float average_decay = 0;
   bool self_distillation = false;
   bool bf16 = false;
-  // Factor of the learning rates; PLATEAU is the caller's (ScaleRate).
+  // Factor of the learning rates, constant before Begin; PLATEAU is the
+  // caller's (ScaleRate).
   v1::Schedule schedule;
-  // Of the whole training, for the schedule.
-  uint64_t total_examples = 0;
   // Logit of the base rate: the bias at first.
   float initial_bias = 0;
   uint64_t seed = 0;
@@ -64,20 +63,20 @@ class EmbeddingLearner : public Learner {
   v1::Metrics Progress() const override;
   void ResetProgress() override;
 
-  // state := magic "AXEMBD01", u64 parameters, u64 steps, u64 examples, f64
-  //          rate scale, parameters, first and second moments, averages (if
-  //          any), the table's state (row_table.h), u64 XXH3-64 of all before
+  // state := magic "AXEMBD01", u64 parameters, u64 steps, u64 schedule's
+  //          begin, u64 its length, u64 examples, f64 rate scale, parameters,
+  //          first and second moments, averages (if any), the table's state
+  //          (row_table.h), u64 XXH3-64 of all before
   std::string Save() const override;
   absl::Status Restore(absl::string_view state) override;
   absl::Status CheckFinite() const override;
 
-  // As FtrlLearner::Remap.
-  absl::Status Remap(absl::Span<const uint32_t> source);
-  // Multiplies all learning rates but FTRL's from here on.
-  void ScaleRate(double factor);
-  double rate_scale() const;
-  // For a warm start: the schedule begins anew, the optimizer's state stays.
-  void RestartSchedule(uint64_t total_examples);
+  absl::Status Remap(absl::Span<const uint32_t> source) override;
+  // All rates but FTRL's.
+  void ScaleRate(double factor) override;
+  // Undoes ScaleRate too.
+  void Begin(uint64_t examples) override;
+  void FreezeInto(BundleContents* contents) const override;
 
   // What is published: batch norm folded, averages where they are kept.
   EmbeddingWeights Freeze() const;

@@ -97,7 +97,7 @@ absl::StatusOr<FitResult> Fit(const FitOptions& options,
         if (options.plateau_floor > 0 &&
             factor * kPlateauFactor >= options.plateau_floor * 0.999) {
           factor *= kPlateauFactor;
-          options.scale_rate(kPlateauFactor);
+          learner->ScaleRate(kPlateauFactor);
         }
       }
     } else {

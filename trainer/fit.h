@@ -4,7 +4,6 @@
 #define ADRANK_TRAINER_FIT_H_
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -27,7 +26,6 @@ struct FitOptions {
   // After a pass that did not improve the metric: learning rates x 0.1, while
   // their factor is above this. 0: no plateau schedule.
   double plateau_floor = 0;
-  std::function<void(double)> scale_rate;
 };
 
 struct FitResult {

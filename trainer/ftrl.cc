@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "model/model.h"
+#include "model/model_bundle.h"
 #include "trainer/ftrl_kernel.h"
 #include "trainer/huge_array.h"
 #include "trainer/progress.h"
@@ -578,8 +579,14 @@ absl::Status FtrlLearner::Grow(uint64_t rows) {
   return absl::OkStatus();
 }
 
-LogisticWeights FtrlLearner::Freeze() const {
-  LogisticWeights frozen;
+void FtrlLearner::FreezeInto(BundleContents* contents) const {
+  FrozenLogistic frozen = Freeze();
+  contents->weights = std::move(frozen.weights);
+  contents->bias = frozen.bias;
+}
+
+FrozenLogistic FtrlLearner::Freeze() const {
+  FrozenLogistic frozen;
   frozen.bias = static_cast<float>(
       impl_->bias_.Weight(impl_->options_.alpha, impl_->options_.beta));
   frozen.weights.resize(rows());

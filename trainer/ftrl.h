@@ -37,7 +37,7 @@ struct FtrlOptions {
 FtrlOptions FtrlOptionsFrom(const v1::LogisticConfig& config, uint32_t threads);
 
 // What a LogisticModel and a bundle need.
-struct LogisticWeights {
+struct FrozenLogistic {
   std::vector<float> weights;  // [rows]
   float bias = 0;
   uint64_t nonzero = 0;
@@ -93,14 +93,13 @@ class FtrlLearner : public Learner {
   absl::Status Restore(absl::string_view state) override;
   absl::Status CheckFinite() const override;
 
-  // For a warm start whose vocabulary grew or moved: row r of the result is the
-  // old row source[r], or new when that is kNoRow. Grow(n) keeps all rows in
-  // place and adds new ones at the end.
-  absl::Status Remap(absl::Span<const uint32_t> source);
+  absl::Status Remap(absl::Span<const uint32_t> source) override;
+  void FreezeInto(BundleContents* contents) const override;
+  // Keeps all rows in place and adds new ones at the end.
   // REQUIRES: rows >= rows().
   absl::Status Grow(uint64_t rows);
 
-  LogisticWeights Freeze() const;
+  FrozenLogistic Freeze() const;
 
   uint64_t rows() const;
   // Examples learnt so far, over all passes and restores.

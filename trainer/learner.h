@@ -13,6 +13,8 @@
 
 namespace adrank {
 
+struct BundleContents;
+
 // Learns from blocks in the order given. What it becomes is a pure function of
 // its options and of the examples and their order: neither the number of
 // threads nor the instruction set changes a bit. One caller at a time.
@@ -47,6 +49,17 @@ class Learner {
 
   // Finite?
   virtual absl::Status CheckFinite() const = 0;
+
+  // For a warm start whose vocabulary grew or moved: row r of the result is the
+  // old row source[r], or new when that is kNoRow.
+  virtual absl::Status Remap(absl::Span<const uint32_t> source) = 0;
+  // Passes over `examples` examples in all begin: where a schedule starts anew.
+  virtual void Begin(uint64_t examples) {}
+  // Multiplies the learning rates that have a schedule.
+  virtual void ScaleRate(double factor) {}
+  // Sets the family's part of what is published: weights (and the manifest's
+  // graph).
+  virtual void FreezeInto(BundleContents* contents) const = 0;
 };
 
 }  // namespace adrank

@@ -23,10 +23,11 @@
 #include "trainer/evaluation_scan.h"
 #include "trainer/expiry.h"
 #include "trainer/explanations.h"
-#include "trainer/ftrl.h"
+#include "trainer/fit.h"
 #include "trainer/gate.h"
 #include "trainer/golden_check.h"
 #include "trainer/golden_choice.h"
+#include "trainer/make_learner.h"
 #include "trainer/measure.h"
 #include "trainer/memory_budget.h"
 #include "trainer/report.h"
@@ -40,10 +41,7 @@ namespace adrank {
 namespace {
 
 // Separate streams of chance of one seed.
-constexpr uint64_t kShuffleSalt = 0x73687566666c65;
 constexpr uint64_t kDropSalt = 0x64726f70;
-
-double Logit(double p) { return std::log(p / (1 - p)); }
 
 class Run {
  public:
@@ -120,8 +118,8 @@ class Run {
   absl::Status CountInFilter();
   absl::Status Extract();
   absl::Status Pack();
+  absl::Status PackValidation();
   absl::Status Learn();
-  absl::Status Pass(uint32_t pass);
   absl::Status FreezeContents();
   absl::Status Score();
   absl::Status ScoreLive();
@@ -161,7 +159,8 @@ class Run {
   std::optional<TrainingRows> rows_;
   std::optional<VocabularyPlan> plan_;
   std::optional<ExampleBlocks> packed_;
-  std::unique_ptr<FtrlLearner> learner_;
+  std::optional<ExampleBlocks> validation_;
+  std::unique_ptr<Learner> learner_;
   BundleContents contents_;
   std::unique_ptr<const FeatureExtractor> slices_;
   EvaluationData scored_;
@@ -348,7 +347,7 @@ absl::Status Run::CountInFilter() {
                           filter_.get(), progress_);
   if (!counted.ok()) return InLog(counted.status());
   admission_ = {filter_.get(),
-                MinCounts(*extractor_, config_.logistic().min_count()),
+                MinCounts(*extractor_, VocabularyNeedsOf(config_).min_count),
                 optimizer_state_ ? &incumbent_->vocabulary() : nullptr};
   report_.mutable_memory()->set_filter_bytes(filter_->bytes());
   End("filter", *counted);
@@ -390,7 +389,7 @@ absl::Status Run::Extract() {
 
 absl::Status Run::Pack() {
   progress_->Begin("pack");
-  const bool oov = config_.logistic().out_of_vocabulary() == v1::OOV_ROW;
+  const VocabularyNeeds needs = VocabularyNeedsOf(config_);
   Expiry expiry;
   expiry.after_days = config_.vocabulary().expire_after_days();
   expiry.last_day = DayOf(rows_->last_ms);
@@ -399,11 +398,13 @@ absl::Status Run::Pack() {
         expiry.seen,
         ReadSeen(store_.VersionDir(report_.parent_version()), *incumbent_));
   }
-  plan_.emplace(*ids_, MinCounts(*extractor_, config_.logistic().min_count()),
-                oov, optimizer_state_ ? &incumbent_->vocabulary() : nullptr,
+  plan_.emplace(*ids_, MinCounts(*extractor_, needs.min_count),
+                needs.out_of_vocabulary != v1::OOV_DROP,
+                optimizer_state_ ? &incumbent_->vocabulary() : nullptr,
                 std::move(expiry));
   PackOptions options;
-  options.oov_rate = config_.logistic().oov_rate();
+  options.unknown_to_oov = needs.out_of_vocabulary == v1::OOV_RARE;
+  options.oov_rate = options.unknown_to_oov ? 0 : needs.oov_rate;
   options.seed = config_.seed() ^ kDropSalt;
   packed_.emplace(Blocks());
   RETURN_IF_ERROR(
@@ -417,32 +418,61 @@ absl::Status Run::Pack() {
   return absl::OkStatus();
 }
 
+// Examples of the calibration window with the rows of the plan, as serving
+// would find them: what is looked at between passes.
+absl::Status Run::PackValidation() {
+  validation_.emplace();
+  if (!NeedsValidation(config_)) return validation_->Finish();
+  progress_->Begin("validation");
+  TrainingScanOptions options = ScanOptions();
+  options.begin_ms = windows_.train_end_ms;
+  options.end_ms = windows_.calibration_end_ms;
+  options.negative_keep_rate = 1;
+  IdTable ids;
+  auto rows =
+      ScanTraining(reader_.get(), *extractor_, options, &ids, progress_);
+  if (!rows.ok()) return InLog(rows.status());
+  const std::string bytes =
+      Vocabulary::Serialize(plan_->ids(), plan_->oov_rows());
+  ASSIGN_OR_RETURN(const Vocabulary known, Vocabulary::Parse(bytes));
+  const size_t fields = extractor_->field_names().size();
+  const VocabularyPlan plan(ids, std::vector<uint32_t>(fields, ~0u),
+                            !plan_->oov_rows().empty(), &known);
+  PackOptions pack;
+  pack.unknown_to_oov = true;
+  RETURN_IF_ERROR(
+      PackExamples(std::move(rows->raw), ids, plan, pack, &*validation_));
+  End("validation", validation_->examples());
+  return absl::OkStatus();
+}
+
 absl::Status Run::Learn() {
-  FtrlOptions options = FtrlOptionsFrom(config_.logistic(), config_.threads());
-  // A kept window may be all clicks although the whole one is not.
-  const double n = static_cast<double>(packed_->examples());
-  options.initial_bias =
-      Logit((static_cast<double>(packed_->clicks()) + 0.5) / (n + 1));
-  ASSIGN_OR_RETURN(learner_, FtrlLearner::Create(options, plan_->rows()));
+  RETURN_IF_ERROR(PackValidation());
+  ASSIGN_OR_RETURN(const FieldLayout layout, LayoutOf(extractor_->spec()));
+  ASSIGN_OR_RETURN(learner_,
+                   MakeLearner(config_, layout, plan_->rows(), *packed_));
+  const FitOptions fit = FitOptionsOf(config_);
   if (optimizer_state_) {
     RETURN_IF_ERROR(Annotate(
         learner_->Restore(*optimizer_state_),
         absl::StrCat("optimizer state of version ", report_.parent_version())));
     RETURN_IF_ERROR(learner_->Remap(plan_->sources()));
+    learner_->Begin(packed_->examples() * fit.passes);
     optimizer_state_.reset();
   }
-  double seconds = 0;
-  for (uint32_t pass = 0; pass < config_.logistic().passes(); ++pass) {
-    RETURN_IF_ERROR(Pass(pass));
-    const v1::Metrics metrics = learner_->Progress();
-    *report_.add_progressive() = metrics;
-    seconds += progress_->End(
-        packed_->examples(),
-        absl::StrFormat("NE %.5f", metrics.normalized_entropy()));
+  ASSIGN_OR_RETURN(FitResult result,
+                   Fit(fit, *packed_, *validation_, learner_.get(), progress_));
+  for (v1::Metrics& m : result.progressive) {
+    *report_.add_progressive() = std::move(m);
   }
-  (*report_.mutable_seconds())["learn"] = seconds;
+  for (v1::Metrics& m : result.validation) {
+    *report_.add_validation() = std::move(m);
+  }
+  if (!result.validation.empty()) report_.set_best_pass(result.best_pass + 1);
+  (*report_.mutable_seconds())["learn"] = result.seconds;
   ReportPeak("learn");
   packed_.reset();
+  validation_.reset();
   const absl::Status finite = learner_->CheckFinite();
   if (!finite.ok()) {
     report_.set_verdict(v1::TrainingReport::KEPT);
@@ -453,33 +483,13 @@ absl::Status Run::Learn() {
   return FreezeContents();
 }
 
-absl::Status Run::Pass(uint32_t pass) {
-  const bool shuffled = pass > 0 && config_.logistic().shuffle();
-  const uint64_t seed = MixBits(config_.seed() ^ kShuffleSalt) + pass;
-  std::vector<uint32_t> order = Permutation(packed_->blocks(), seed);
-  if (!shuffled) std::sort(order.begin(), order.end());
-  progress_->Begin(
-      absl::StrCat("learn ", pass + 1, "/", config_.logistic().passes()));
-  learner_->ResetProgress();
-  uint64_t done = 0;
-  const double total = static_cast<double>(packed_->examples());
-  return packed_->ForEach(order, [&](const ExampleBlock& block) {
-    std::vector<uint32_t> rows;
-    if (shuffled) rows = Permutation(block.examples(), MixBits(seed) + done);
-    RETURN_IF_ERROR(learner_->Update(block, rows));
-    done += block.examples();
-    progress_->Update(
-        static_cast<double>(done) / total, done,
-        absl::StrFormat("NE %.5f", learner_->Progress().normalized_entropy()));
-    return absl::OkStatus();
-  });
-}
-
 absl::Status Run::FreezeContents() {
-  LogisticWeights frozen = learner_->Freeze();
-  report_.set_nonzero_weights(frozen.nonzero);
-  contents_.weights = std::move(frozen.weights);
-  contents_.bias = frozen.bias;
+  learner_->FreezeInto(&contents_);
+  contents_.manifest.set_embedding_storage(config_.embedding().storage());
+  const std::vector<float>& weights =
+      contents_.embedding ? contents_.embedding->linear : contents_.weights;
+  report_.set_nonzero_weights(static_cast<uint64_t>(std::count_if(
+      weights.begin(), weights.end(), [](float w) { return w != 0; })));
   contents_.ids = plan_->ids();
   contents_.oov_rows = plan_->oov_rows();
   ASSIGN_OR_RETURN(const int64_t version, store_.NextVersion());

@@ -124,7 +124,12 @@ absl::Status PackExamples(ExampleBlocks raw, const IdTable& table,
       for (size_t e = 0; e < n; ++e) {
         const uint32_t handle = block.rows()[begin + e];
         rows[e] = plan.RowOf(handle);
-        if (rows[e] == kNoRow) continue;
+        if (rows[e] == kNoRow) {
+          if (options.unknown_to_oov && !plan.oov_rows().empty()) {
+            rows[e] = plan.oov_rows()[table.entry(handle).field];
+          }
+          continue;
+        }
         const uint64_t draw = MixBits(MixBits(options.seed) + known++);
         if (drops && ToUnit(draw) < options.oov_rate) {
           rows[e] = plan.oov_rows()[table.entry(handle).field];

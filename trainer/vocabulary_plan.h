@@ -71,12 +71,15 @@ struct PackOptions {
   // the field has none.
   double oov_rate = 0;
   uint64_t seed = 0;
+  // An id without a row uses its field's out-of-vocabulary row, if there is
+  // one, instead of being left out: what serving does.
+  bool unknown_to_oov = false;
 };
 
 // Appends `raw` (rows are handles) to *out with the rows of the plan; frees
-// each block of it as it is packed. Ids that were not admitted are left out:
-// they train neither a row of their own nor the out-of-vocabulary row, whose
-// weight must not become that of rare ids. What is packed is the same whether
+// each block of it as it is packed. Ids that were not admitted are left out
+// unless the options say otherwise: they train neither a row of their own nor
+// the out-of-vocabulary row, whose weight must not become that of rare ids. What is packed is the same whether
 // they are left out here or already in `raw`.
 absl::Status PackExamples(ExampleBlocks raw, const IdTable& table,
                           const VocabularyPlan& plan,

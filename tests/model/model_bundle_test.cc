@@ -287,9 +287,9 @@ TEST(ModelBundle, FutureBinaryFilesAndFamiliesAreToldFromDamage) {
                                               HasSubstr("format version 2"))));
   }
   Tampered b;
-  b.SetManifest([](auto* m) { m->set_family("embedding"); });
+  b.SetManifest([](auto* m) { m->set_family("forest"); });
   EXPECT_THAT(b.Load(),
-              StatusIs(kPrecondition, HasSubstr("family \"embedding\"")));
+              StatusIs(kPrecondition, HasSubstr("family \"forest\"")));
 }
 
 TEST(ModelBundle, GoldenMismatchNamesTheExampleAndBothValues) {
