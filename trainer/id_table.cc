@@ -30,13 +30,14 @@ IdTable::IdTable(const IdAdmission* admission, uint64_t max_ids)
 
 uint32_t IdTable::Intern(uint64_t id, uint16_t field, uint32_t examples,
                          uint16_t day) {
-  if (admission_ != nullptr && !admission_->Admits(id, field)) return kNoRow;
   const uint32_t s = static_cast<uint32_t>(id) & (kShards - 1);
   Shard& shard = shards_[s];
   absl::MutexLock lock(&shard.mu);
   uint32_t local = static_cast<uint32_t>(shard.entries.size());
   if (const auto it = shard.index.find(id); it != shard.index.end()) {
     local = it->second;
+  } else if (admission_ != nullptr && !admission_->Admits(id, field)) {
+    return kNoRow;  // most ids that come often are found above
   } else if (local < max_in_shard_) {
     shard.index.emplace(id, local);
     shard.entries.push_back({id, 0, field, 0});
