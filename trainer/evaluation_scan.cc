@@ -360,9 +360,9 @@ uint64_t EvaluationData::bytes() const {
     return (... + (columns.capacity() * sizeof(columns[0])));
   };
   const EvaluationRows& e = evaluation;
-  return of(calibration.logits, calibration.labels, e.logits, e.incumbent_pctr,
-            e.labels, e.groups, e.decision, e.ads, e.slice_ends, e.slice_values,
-            e.decisions);
+  return of(calibration.logits, calibration.labels, calibration.slices,
+            e.logits, e.incumbent_pctr, e.slices, e.labels, e.groups,
+            e.decision, e.ads, e.slice_ends, e.slice_values, e.decisions);
 }
 
 absl::StatusOr<EvaluationData> ScanEvaluation(
