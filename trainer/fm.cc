@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/hash.h"
@@ -456,7 +457,8 @@ absl::Status FmLearner::Grow(uint64_t rows) {
 EmbeddingWeights FmLearner::Freeze() const {
   const uint32_t dim = impl_->options_.dim;
   EmbeddingWeights frozen;
-  frozen.bias = static_cast<float>(impl_->Bias());
+  frozen.dim = dim;
+  frozen.parameters = {static_cast<float>(impl_->Bias())};
   frozen.linear.resize(rows());
   frozen.vectors.resize(rows() * dim);
   for (uint64_t r = 0; r < rows(); ++r) {

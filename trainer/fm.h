@@ -6,11 +6,11 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "model/embedding_weights.h"
 #include "trainer/fm_kernel.h"
 #include "trainer/ftrl.h"
 #include "trainer/learner.h"
@@ -38,13 +38,6 @@ struct FmOptions {
   // >= 0; 0 learns no vectors, as all stay 0.
   double init_std = 0.01;
   uint64_t seed = 1;
-};
-
-// What a factorization machine of a bundle needs.
-struct EmbeddingWeights {
-  float bias = 0;
-  std::vector<float> linear;   // [rows]
-  std::vector<float> vectors;  // [rows, dim]
 };
 
 // Rendle 2010, equation 1, over the entries e of an example, those of one field
@@ -94,6 +87,8 @@ class FmLearner : public Learner {
   // REQUIRES: rows >= rows().
   absl::Status Grow(uint64_t rows);
 
+  // What is published for the graph of a linear part and a pairwise fm: its one
+  // parameter is the bias.
   EmbeddingWeights Freeze() const;
 
   uint64_t rows() const;

@@ -192,7 +192,7 @@ TEST(FmLearner, OneAtATimeIsTheTranscription) {
           return absl::OkStatus();
         }));
         const EmbeddingWeights frozen = learner->Freeze();
-        EXPECT_NEAR(frozen.bias, oracle.bias(), 2e-4);
+        EXPECT_NEAR(frozen.parameters.at(0), oracle.bias(), 2e-4);
         for (uint32_t r = 0; r < shape.rows(); ++r) {
           ASSERT_NEAR(frozen.linear[r], oracle.Linear(r), 2e-4) << r;
           for (uint32_t j = 0; j < dim; ++j) {
@@ -211,7 +211,7 @@ TEST(FmLearner, OneAtATimeIsTheTranscription) {
 double LogitByPairs(const EmbeddingWeights& w, uint32_t dim,
                     const std::vector<uint32_t>& rows,
                     const std::vector<float>& values) {
-  double logit = w.bias;
+  double logit = w.parameters.at(0);
   for (size_t a = 0; a < rows.size(); ++a) {
     logit += double{w.linear[rows[a]]} * values[a];
     for (size_t b = a + 1; b < rows.size(); ++b) {
@@ -488,7 +488,7 @@ TEST(FmLearner, ExamplesWithoutFeaturesTeachTheBiasOnly) {
   ASSERT_OK(blocks.Finish());
   const auto learner = ALearner({}, 0);
   Learn(blocks, learner.get());
-  EXPECT_NEAR(learner->Freeze().bias, std::log(0.1 / 0.9), 0.05);
+  EXPECT_NEAR(learner->Freeze().parameters.at(0), std::log(0.1 / 0.9), 0.05);
   EXPECT_OK(learner->CheckFinite());
 }
 
