@@ -1,11 +1,8 @@
 #include "trainer/ftrl.h"
 
 #include <algorithm>
-#include <atomic>
-#include <chrono>
 #include <cmath>
 #include <cstring>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,70 +13,27 @@
 #include "model/model_bundle.h"
 #include "trainer/ftrl_kernel.h"
 #include "trainer/huge_array.h"
+#include "trainer/owned_batches.h"
 #include "trainer/progress.h"
-#include "trainer/thread_team.h"
 
 namespace adrank {
 namespace {
 
-// Below this batch the exchange costs more than a second thread saves.
-constexpr size_t kMinParallelBatch = 32;
-constexpr uint32_t kMaxThreads = 64;
-// Looks at another thread's counter before it sleeps: some 50 us; none where
-// threads share cores.
-constexpr int kSpins = 2000;
 constexpr char kMagic[] = "AXFTRL01";
 
-uint64_t IntegerSqrt(uint64_t t) {
-  uint64_t r = static_cast<uint64_t>(std::sqrt(static_cast<double>(t)));
-  while (r * r > t) --r;
-  while ((r + 1) * (r + 1) <= t) ++r;
-  return r;
-}
-
-// The bias: a coordinate of value 1 in double without l1 and l2, measured from
-// its initial value.
-struct Bias {
-  double z = 0;
-  double n = 0;
-  double initial = 0;
-
-  double Weight(double alpha, double beta) const {
-    return z == 0 ? initial : initial - z * alpha / (beta + std::sqrt(n));
-  }
-  void Step(double alpha, double beta, double g) {
-    const double next = n + g * g;
-    const double sigma = (std::sqrt(next) - std::sqrt(n)) / alpha;
-    z += g - sigma * (Weight(alpha, beta) - initial);
-    n = next;
-  }
+// What one thread owns besides its coordinates.
+struct alignas(64) Lane {
+  // Sums of this batch and the one before, which others may still read.
+  std::vector<int64_t> sums[2];
+  std::vector<int64_t> totals;
+  std::vector<double> p;
+  std::vector<float> deltas;
+  ProgressMeter meter;
 };
 
-// Whether the team or one thread alone is faster, by measuring: the exchange
-// per batch makes the team as slow as its slowest thread, and on a machine busy
-// with other work that can be slower than one alone (measured: half). What is
-// learnt does not depend on the choice.
-class Pace {
- public:
-  bool UseTeam() const {
-    const bool faster = seconds_[1] <= seconds_[0] || seconds_[0] == 0;
-    return faster != (turn_ % kTrial == kTrial / 8);
-  }
-  void Note(bool team, double seconds_per_example) {
-    double& average = seconds_[team];
-    average = average == 0 ? seconds_per_example
-                           : 0.75 * average + 0.25 * seconds_per_example;
-    ++turn_;
-  }
+}  // namespace
 
- private:
-  // One block in so many tries the other way.
-  static constexpr uint64_t kTrial = 32;
-  double seconds_[2] = {0, 0};  // an example: alone, team
-  uint64_t turn_ = 0;
-};
-
-absl::Status CheckOptions(const FtrlOptions& o, uint64_t rows) {
+absl::Status CheckFtrlOptions(const FtrlOptions& o, uint64_t rows) {
   const auto bad = [](absl::string_view what, double value,
                       absl::string_view rule) {
     return absl::InvalidArgumentError(
@@ -113,44 +67,6 @@ absl::Status CheckOptions(const FtrlOptions& o, uint64_t rows) {
   return absl::OkStatus();
 }
 
-// A thread's share of a mini-batch: the entries of its own coordinates.
-struct Share {
-  const uint32_t* rows = nullptr;
-  const float* values = nullptr;
-  std::vector<uint32_t> offsets;  // [count + 1]
-  std::vector<uint32_t> own_rows;
-  std::vector<float> own_values;
-};
-
-// What one thread owns besides its coordinates.
-struct alignas(64) Lane {
-  Share shares[2];  // of this batch and the next
-  // Sums of this batch and the one before, which others may still read.
-  std::vector<int64_t> sums[2];
-  std::vector<int64_t> totals;
-  std::vector<double> p;
-  std::vector<float> deltas;
-  ProgressMeter meter;
-  // Batches of this job whose sums are readable.
-  alignas(64) std::atomic<uint64_t> published{0};
-};
-
-void WaitFor(std::atomic<uint64_t>& counter, uint64_t value, int spins) {
-  for (int i = 0; i < spins; ++i) {
-    if (counter.load(std::memory_order_acquire) >= value) return;
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-  }
-  uint64_t now = counter.load(std::memory_order_acquire);
-  while (now < value) {
-    counter.wait(now, std::memory_order_acquire);
-    now = counter.load(std::memory_order_acquire);
-  }
-}
-
-}  // namespace
-
 FtrlOptions FtrlOptionsFrom(const v1::LogisticConfig& config,
                             uint32_t threads) {
   FtrlOptions o;
@@ -162,7 +78,7 @@ FtrlOptions FtrlOptionsFrom(const v1::LogisticConfig& config,
   return o;
 }
 
-class FtrlLearner::Impl {
+class FtrlLearner::Impl : public BatchWork {
  public:
   Impl(const FtrlOptions& options, uint64_t rows)
       : options_(options),
@@ -170,10 +86,8 @@ class FtrlLearner::Impl {
                static_cast<float>(options.beta), static_cast<float>(options.l1),
                static_cast<float>(options.l2)},
         kernel_(BestFtrlKernel()),
-        team_(Threads(options.threads)),
-        lanes_(team_.size()),
-        spins_(team_.size() <= std::thread::hardware_concurrency() ? kSpins
-                                                                   : 0),
+        batches_(options.threads, options.max_batch),
+        lanes_(batches_.threads()),
         table_(rows) {
     bias_.initial = options.initial_bias;
     for (Lane& lane : lanes_) {
@@ -189,49 +103,22 @@ class FtrlLearner::Impl {
   absl::Status Predict(const ExampleBlock& block, absl::Span<float> logits);
   absl::Status CheckRows(const ExampleBlock& block) const;
 
+  void Sum(uint32_t t, int parity, const OwnedEntries& share,
+           const ExampleBatch& batch) override;
+  void Learn(uint32_t t, uint32_t threads, int parity,
+             const OwnedEntries& share, const ExampleBatch& batch) override;
+  void Prefetch(uint32_t row) const override {
+    __builtin_prefetch(&table_[row], 1);
+  }
+
   const FtrlOptions options_;
   const FtrlScale scale_;
   const FtrlKernel& kernel_;
-  ThreadTeam team_;
+  OwnedBatches batches_;
   std::vector<Lane> lanes_;
-  const int spins_;
   HugeArray<FtrlSlot> table_;
-  Bias bias_;
+  FtrlBias bias_;
   uint64_t seen_ = 0;
-
- private:
-  // Examples [begin, end) of a block in some order, learnt by `threads`.
-  struct Job {
-    const ExampleBlock& block;
-    absl::Span<const uint32_t> order;
-    size_t begin;
-    size_t end;
-    uint32_t threads;
-    uint64_t seen;  // examples before the block's first
-
-    size_t example(size_t i) const { return order.empty() ? i : order[i]; }
-  };
-
-  Pace pace_;
-
-  static uint32_t Threads(uint32_t threads) {
-    if (threads == 0) threads = std::thread::hardware_concurrency();
-    return std::clamp<uint32_t>(threads, 1, kMaxThreads);
-  }
-  size_t BatchAfter(uint64_t seen) const {
-    return std::clamp<uint64_t>(IntegerSqrt(seen) / 4, 1, options_.max_batch);
-  }
-  size_t BatchAt(const Job& job, size_t i) const {
-    return std::min(BatchAfter(job.seen + i), job.end - i);
-  }
-  void Work(const Job& job, uint32_t t);
-  size_t Pick(const Job& job, uint32_t t, size_t begin, size_t n,
-              uint32_t* out_rows, float* out_values) const;
-  void Prepare(const Job& job, uint32_t t, size_t first, size_t count,
-               Share* share) const;
-  void Totals(const Job& job, uint64_t batch, size_t count, Lane* lane);
-  void Judge(const Job& job, uint32_t t, size_t first, size_t count,
-             Lane* lane);
 };
 
 absl::Status FtrlLearner::Impl::CheckRows(const ExampleBlock& block) const {
@@ -244,168 +131,52 @@ absl::Status FtrlLearner::Impl::CheckRows(const ExampleBlock& block) const {
 absl::Status FtrlLearner::Impl::Update(const ExampleBlock& block,
                                        absl::Span<const uint32_t> order) {
   RETURN_IF_ERROR(CheckRows(block));
-  for (const uint32_t i : order) {
-    if (i >= block.examples()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("order names example ", i, " of ", block.examples()));
-    }
-  }
-  const size_t count = order.empty() ? block.examples() : order.size();
-  // Batches grow, so that the small ones come first: those are for one thread.
-  size_t split = 0;
-  if (team_.size() == 1) split = count;
-  while (split < count && BatchAfter(seen_ + split) < kMinParallelBatch) {
-    split += std::min(BatchAfter(seen_ + split), count - split);
-  }
-  if (split > 0) Work({block, order, 0, split, 1, seen_}, 0);
-  if (split < count) {
-    const bool together = pace_.UseTeam();
-    const Job job = {block, order, split, count, together ? team_.size() : 1,
-                     seen_};
-    const auto begin = std::chrono::steady_clock::now();
-    if (together) {
-      for (Lane& lane : lanes_) lane.published.store(0);
-      team_.Run([&](uint32_t t) { Work(job, t); });
-    } else {
-      Work(job, 0);
-    }
-    const std::chrono::duration<double> spent =
-        std::chrono::steady_clock::now() - begin;
-    pace_.Note(together, spent.count() / static_cast<double>(count - split));
-  }
-  seen_ += count;
+  RETURN_IF_ERROR(batches_.Update(block, order, seen_, this));
+  seen_ += order.empty() ? block.examples() : order.size();
   return absl::OkStatus();
 }
 
-// Copies those of the block's n entries from `begin` on that thread t owns;
-// returns how many.
-size_t FtrlLearner::Impl::Pick(const Job& job, uint32_t t, size_t begin,
-                               size_t n, uint32_t* out_rows,
-                               float* out_values) const {
-  const uint32_t* rows = job.block.rows() + begin;
-  const float* values =
-      job.block.values() == nullptr ? nullptr : job.block.values() + begin;
-  if (job.threads == 1) {
-    std::copy_n(rows, n, out_rows);
-    if (values != nullptr) std::copy_n(values, n, out_values);
-    return n;
-  }
-  const uint64_t low = (uint64_t{t} << 32) / job.threads;
-  const uint64_t high = (uint64_t{t + 1} << 32) / job.threads;
-  return kernel_.pick(rows, values, n, static_cast<uint32_t>(low),
-                      static_cast<uint32_t>(high - low), out_rows, out_values);
+void FtrlLearner::Impl::Sum(uint32_t t, int parity, const OwnedEntries& share,
+                            const ExampleBatch& batch) {
+  int64_t* sums = lanes_[t].sums[parity].data();
+  kernel_.logits(table_.data(), scale_, share.rows, share.values,
+                 share.offsets.data(), batch.count, sums);
+  if (t != 0) return;  // the owner of the bias
+  const int64_t units = LogitUnits(bias_.Weight(options_.alpha, options_.beta));
+  for (size_t i = 0; i < batch.count; ++i) sums[i] += units;
 }
 
-// The entries of examples [first, first + count) that thread t owns.
-void FtrlLearner::Impl::Prepare(const Job& job, uint32_t t, size_t first,
-                                size_t count, Share* share) const {
-  const ExampleBlock& block = job.block;
-  share->offsets.resize(count + 1);
-  share->offsets[0] = 0;
-  if (job.threads == 1 && job.order.empty()) {
-    const size_t begin = block.begin(first);
-    share->rows = block.rows() + begin;
-    share->values =
-        block.values() == nullptr ? nullptr : block.values() + begin;
-    for (size_t i = 1; i <= count; ++i) {
-      share->offsets[i] = static_cast<uint32_t>(block.begin(first + i) - begin);
-    }
-  } else {
-    size_t room = 16;
-    for (size_t i = 0; i < count; ++i) {
-      const size_t e = job.example(first + i);
-      room += block.begin(e + 1) - block.begin(e);
-    }
-    if (share->own_rows.size() < room) share->own_rows.resize(room);
-    if (block.values() != nullptr && share->own_values.size() < room) {
-      share->own_values.resize(room);
-    }
-    size_t size = 0;
-    for (size_t i = 0; i < count; ++i) {
-      const size_t e = job.example(first + i);
-      const size_t begin = block.begin(e);
-      size +=
-          Pick(job, t, begin, block.begin(e + 1) - begin,
-               share->own_rows.data() + size, share->own_values.data() + size);
-      share->offsets[i + 1] = static_cast<uint32_t>(size);
-    }
-    share->rows = share->own_rows.data();
-    share->values =
-        block.values() == nullptr ? nullptr : share->own_values.data();
-  }
-  // The first of them now; the kernel looks ahead from there.
-  const size_t ahead = std::min<size_t>(64, share->offsets[count]);
-  for (size_t e = 0; e < ahead; ++e) {
-    __builtin_prefetch(&table_[share->rows[e]], 1);
-  }
-}
-
-void FtrlLearner::Impl::Totals(const Job& job, uint64_t batch, size_t count,
-                               Lane* lane) {
-  const size_t parity = batch & 1;
-  for (uint32_t u = 0; u < job.threads; ++u) {
-    if (job.threads > 1) WaitFor(lanes_[u].published, batch + 1, spins_);
+void FtrlLearner::Impl::Learn(uint32_t t, uint32_t threads, int parity,
+                              const OwnedEntries& share,
+                              const ExampleBatch& batch) {
+  Lane& lane = lanes_[t];
+  const size_t count = batch.count;
+  const ExampleBlock& block = *batch.block;
+  for (uint32_t u = 0; u < threads; ++u) {
     const int64_t* sums = lanes_[u].sums[parity].data();
     for (size_t i = 0; i < count; ++i) {
-      lane->totals[i] = u == 0 ? sums[i] : lane->totals[i] + sums[i];
+      lane.totals[i] = u == 0 ? sums[i] : lane.totals[i] + sums[i];
     }
   }
-}
-
-// Notes this thread's part of the examples in its meter.
-void FtrlLearner::Impl::Judge(const Job& job, uint32_t t, size_t first,
-                              size_t count, Lane* lane) {
-  const size_t begin = count * t / job.threads;
-  const size_t end = count * (t + 1) / job.threads;
-  for (size_t i = begin; i < end; ++i) {
-    const size_t e = job.example(first + i);
-    lane->meter.Add(static_cast<double>(lane->totals[i]) * kLogitUnit,
-                    lane->p[i], job.block.label(e), job.block.weight(e));
+  kernel_.sigmoid(lane.totals.data(), count, lane.p.data());
+  for (size_t i = 0; i < count; ++i) {
+    const size_t e = batch.example(i);
+    const double error = lane.p[i] - (block.label(e) ? 1.0 : 0.0);
+    lane.deltas[i] = static_cast<float>(error) * block.weight(e);
   }
-}
-
-void FtrlLearner::Impl::Work(const Job& job, uint32_t t) {
-  Lane& lane = lanes_[t];
-  size_t count = BatchAt(job, job.begin);
-  Prepare(job, t, job.begin, count, &lane.shares[0]);
-  size_t next_count = 0;
-  uint64_t batch = 0;
-  for (size_t first = job.begin; first < job.end;
-       first += count, count = next_count, ++batch) {
-    const Share& share = lane.shares[batch & 1];
-    int64_t* sums = lane.sums[batch & 1].data();
-    kernel_.logits(table_.data(), scale_, share.rows, share.values,
-                   share.offsets.data(), count, sums);
-    if (t == 0) {  // the owner of the bias
-      const double bias = bias_.Weight(options_.alpha, options_.beta);
-      const int64_t units =
-          std::llrint(std::clamp(bias, -0x1p20, 0x1p20) / kLogitUnit);
-      for (size_t i = 0; i < count; ++i) sums[i] += units;
-    }
-    if (job.threads > 1) {
-      lane.published.store(batch + 1, std::memory_order_release);
-      lane.published.notify_all();
-    }
-    if (first + count < job.end) {
-      next_count = BatchAt(job, first + count);
-      Prepare(job, t, first + count, next_count, &lane.shares[(batch + 1) & 1]);
-    }
-    Totals(job, batch, count, &lane);
-    kernel_.sigmoid(lane.totals.data(), count, lane.p.data());
+  kernel_.update(table_.data(), scale_, share.rows, share.values,
+                 share.offsets.data(), lane.deltas.data(), count,
+                 block.distinct());
+  if (t == 0) {
     for (size_t i = 0; i < count; ++i) {
-      const size_t e = job.example(first + i);
-      const double error = lane.p[i] - (job.block.label(e) ? 1.0 : 0.0);
-      lane.deltas[i] = static_cast<float>(error) * job.block.weight(e);
+      bias_.Step(options_.alpha, options_.beta, lane.deltas[i]);
     }
-    kernel_.update(table_.data(), scale_, share.rows, share.values,
-                   share.offsets.data(), lane.deltas.data(), count,
-                   job.block.distinct());
-    if (t == 0) {
-      for (size_t i = 0; i < count; ++i) {
-        bias_.Step(options_.alpha, options_.beta, lane.deltas[i]);
-      }
-    }
-    Judge(job, t, first, count, &lane);
+  }
+  // This thread's part of the examples is noted in its meter.
+  for (size_t i = count * t / threads; i < count * (t + 1) / threads; ++i) {
+    const size_t e = batch.example(i);
+    lane.meter.Add(static_cast<double>(lane.totals[i]) * kLogitUnit, lane.p[i],
+                   block.label(e), block.weight(e));
   }
 }
 
@@ -415,9 +186,9 @@ absl::Status FtrlLearner::Impl::Predict(const ExampleBlock& block,
   RETURN_IF_ERROR(CheckRows(block));
   const double bias =
       static_cast<float>(bias_.Weight(options_.alpha, options_.beta));
-  team_.Run([&](uint32_t t) {
-    const size_t begin = block.examples() * t / team_.size();
-    const size_t end = block.examples() * (t + 1) / team_.size();
+  batches_.team().Run([&](uint32_t t) {
+    const size_t begin = block.examples() * t / batches_.threads();
+    const size_t end = block.examples() * (t + 1) / batches_.threads();
     const size_t last = block.begin(end);
     for (size_t i = begin; i < end; ++i) {
       double sum = 0;
@@ -437,7 +208,7 @@ FtrlLearner::~FtrlLearner() = default;
 
 absl::StatusOr<std::unique_ptr<FtrlLearner>> FtrlLearner::Create(
     const FtrlOptions& options, uint64_t rows) {
-  RETURN_IF_ERROR(CheckOptions(options, rows));
+  RETURN_IF_ERROR(CheckFtrlOptions(options, rows));
   return std::unique_ptr<FtrlLearner>(
       new FtrlLearner(std::make_unique<Impl>(options, rows)));
 }
@@ -570,7 +341,7 @@ absl::Status FtrlLearner::Remap(absl::Span<const uint32_t> source) {
 
 absl::Status FtrlLearner::Grow(uint64_t rows) {
   CHECK_GE(rows, this->rows());
-  RETURN_IF_ERROR(CheckOptions(impl_->options_, rows));
+  RETURN_IF_ERROR(CheckFtrlOptions(impl_->options_, rows));
   HugeArray<FtrlSlot> table(rows);
   if (this->rows() > 0) {
     memcpy(table.data(), impl_->table_.data(), this->rows() * sizeof(FtrlSlot));

@@ -36,6 +36,9 @@ struct FtrlOptions {
 // The options of a config, its zeros replaced by the defaults it documents.
 FtrlOptions FtrlOptionsFrom(const v1::LogisticConfig& config, uint32_t threads);
 
+// InvalidArgument names the option out of its range.
+absl::Status CheckFtrlOptions(const FtrlOptions& options, uint64_t rows);
+
 // What a LogisticModel and a bundle need.
 struct FrozenLogistic {
   std::vector<float> weights;  // [rows]

@@ -234,6 +234,21 @@ void FtrlStep(const FtrlScale& scale, float g, FtrlSlot* slot) {
   Step(scale, g, slot->z, slot->n);
 }
 
+int64_t LogitUnits(double logit) {
+  return std::llrint(std::clamp(logit, -0x1p20, 0x1p20) / kLogitUnit);
+}
+
+double FtrlBias::Weight(double alpha, double beta) const {
+  return z == 0 ? initial : initial - z * alpha / (beta + std::sqrt(n));
+}
+
+void FtrlBias::Step(double alpha, double beta, double g) {
+  const double next = n + g * g;
+  const double sigma = (std::sqrt(next) - std::sqrt(n)) / alpha;
+  z += g - sigma * (Weight(alpha, beta) - initial);
+  n = next;
+}
+
 const FtrlKernel* FtrlKernelFor(Isa isa) {
   switch (isa) {
     case Isa::kPortable:

@@ -61,6 +61,20 @@ struct FtrlKernel {
 // Rows of one cache line stay together: 8 slots of 8 bytes.
 inline uint32_t FtrlOwnerHash(uint32_t row) { return (row >> 3) * 0x9e3779b1u; }
 
+// `logit`, cut to [-2^20, 2^20], in kLogitUnit.
+int64_t LogitUnits(double logit);
+
+// The bias: a coordinate of value 1 in double without l1 and l2, measured from
+// its initial value.
+struct FtrlBias {
+  double z = 0;
+  double n = 0;
+  double initial = 0;
+
+  double Weight(double alpha, double beta) const;
+  void Step(double alpha, double beta, double g);
+};
+
 // nullptr when this machine lacks it.
 const FtrlKernel* FtrlKernelFor(Isa isa);
 // The fastest that this machine has.
