@@ -77,9 +77,10 @@ TEST(EmbeddingLearner, SavedInTheMiddleItGoesOnAsIfNeverInterrupted) {
     o.average_decay = 0.8f;
     o.schedule.set_warm_up(0.1);
     o.schedule.set_decay(v1::Schedule::LINEAR);
-    o.total_examples = 300;
     const auto whole = ALearner(o);
     auto part = ALearner(o);
+    whole->Begin(300);
+    part->Begin(300);
     for (size_t b = 0; b < blocks.blocks(); ++b) {
       const auto block = *blocks.Read(b);
       ASSERT_OK(whole->Update(*block));
@@ -330,8 +331,8 @@ TEST(EmbeddingLearner, RatesFollowTheScheduleAtItsCorners) {
     o.table.learning_rate = 1e6f;
     o.initial_bias = 0;
     o.schedule = schedule;
-    o.total_examples = 100;
     const auto learner = ALearner(o);
+    learner->Begin(100);
     for (int i = 0; i < at * 100 - 1e-9; ++i) {
       CHECK(learner->Update(**weightless.Read(0)).ok());
     }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -48,9 +47,15 @@ class ALearner : public Learner {
     return absl::OkStatus();
   }
   absl::Status CheckFinite() const override { return absl::OkStatus(); }
+  absl::Status Remap(absl::Span<const uint32_t>) override {
+    return absl::OkStatus();
+  }
+  void ScaleRate(double factor) override { factors.push_back(factor); }
+  void FreezeInto(BundleContents*) const override {}
 
   int passes() const { return passes_; }
   std::vector<uint64_t> seen;
+  std::vector<double> factors;
 
  private:
   std::vector<double> quality_;
@@ -127,11 +132,9 @@ TEST(Fit, APlateauLowersTheRateDownToItsFloor) {
     FitOptions options;
     options.passes = 6;
     options.plateau_floor = floor;
-    std::vector<double> factors;
-    options.scale_rate = [&](double f) { factors.push_back(f); };
     ALearner learner({1, 2, 1.5, 1.6, 1.7, 3});
     const FitResult result = Fitted(options, &learner, Examples(10));
-    EXPECT_EQ(factors, std::vector<double>(drops, 0.1)) << floor;
+    EXPECT_EQ(learner.factors, std::vector<double>(drops, 0.1)) << floor;
     EXPECT_EQ(result.validation.size(), 6);
     EXPECT_EQ(learner.passes(), 6);
   }
