@@ -348,7 +348,9 @@ absl::Status RowTable::Restore(absl::string_view* in) {
   // Into another table, so that an error changes nothing.
   RowTable read(options_, 0);
   read.rates_.resize(head.steps);
-  std::memcpy(read.rates_.data(), in->data(), head.steps * sizeof(AdamStep));
+  if (head.steps > 0) {
+    std::memcpy(read.rates_.data(), in->data(), head.steps * sizeof(AdamStep));
+  }
   in->remove_prefix(head.steps * sizeof(AdamStep));
   for (const AdamStep& s : read.rates_)
     read.peak_ = std::max(read.peak_, s.rate);
