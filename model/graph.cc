@@ -33,6 +33,9 @@ class Builder {
   }
 
   absl::StatusOr<Graph> Build() {
+    if (g_.spec.combine() > v1::ModelGraph::MEAN || g_.spec.combine() < 0) {
+      return Bad("combine: unknown value ", g_.spec.combine());
+    }
     RETURN_IF_ERROR(PlaceFields());
     RETURN_IF_ERROR(CheckOneSize());
     // The bias of the logit; the first tensor.
@@ -281,8 +284,12 @@ class Builder {
 
   absl::StatusOr<BufferId> AddLayer(const v1::Layer& layer, BufferId first,
                                     BufferId at) {
-    if (!(layer.dropout() >= 0 && layer.dropout() < 1)) {
+    // As float: what it is used as.
+    if (!(layer.dropout() >= 0 && static_cast<float>(layer.dropout()) < 1)) {
       return Bad(where_, ".dropout: ", layer.dropout(), " is not in [0, 1)");
+    }
+    if (layer.activation() > v1::Layer::NONE || layer.activation() < 0) {
+      return Bad(where_, ".activation: unknown value ", layer.activation());
     }
     switch (layer.kind()) {
       case v1::Layer::KIND_UNSPECIFIED:

@@ -65,7 +65,7 @@ enum class NodeKind : uint8_t {
   kFieldGate,
   // out = [in ; <in_i, in_j> for i < j].
   kEmit,
-  // Adds in w + b to output `output`. t: w [width][1], b.
+  // Output `output` = in w. t: w [width][1]. (The logit has one bias.)
   kHead,
   // Adds sum_h in_h' W_h in2_h to the shared logit. t: W [heads x h1][h2].
   // aux: [heads x h2].

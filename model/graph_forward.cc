@@ -95,7 +95,7 @@ class NodeForward {
     return rows_.buffers[b] + r * g_.widths[b];
   }
   const float* Parameter(int i) const {
-    return &p_[g_.tensors[node_.t[i]].offset];
+    return p_.data() + g_.tensors[node_.t[i]].offset;
   }
   const PackedMatrix& Packed(int i, size_t part = 0) const {
     return packed_->of(node_.t[i])[part];

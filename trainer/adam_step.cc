@@ -1,5 +1,6 @@
 #include "trainer/adam_step.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "model/kernels/clones.h"
@@ -19,18 +20,18 @@ ADRANK_CLONES void AdamLoop(size_t n, const AdamStep s, float scale,
   }
 }
 
-ADRANK_CLONES int IdleLoop(size_t n, const AdamStep s, float* m, float* v,
-                           float* w) {
-  int moved = 0;
+ADRANK_CLONES int IdleLoop(size_t n, const AdamStep s, float peak, float* m,
+                           float* v, float* w) {
+  int moves = 0;
   for (size_t j = 0; j < n; ++j) {
     m[j] = kAdamBeta1 * m[j];
     v[j] = kAdamBeta2 * v[j];
-    const float before = w[j];
-    w[j] -= s.rate * (m[j] * s.correction) /
-            (std::sqrt(v[j]) * s.root + kAdamEpsilon);
-    moved |= w[j] != before ? 1 : 0;
+    const float top = m[j] * s.correction;
+    const float bottom = std::sqrt(v[j]) * s.root + kAdamEpsilon;
+    moves |= w[j] - peak * top / bottom != w[j] ? 1 : 0;
+    w[j] -= s.rate * top / bottom;
   }
-  return moved;
+  return moves;
 }
 
 ADRANK_CLONES void AverageLoop(size_t n, float keep, const float* w, float* a) {
@@ -55,8 +56,13 @@ void Adam(size_t n, const AdamStep& step, float scale, const float* gradient,
           float* m, float* v, float* w) {
   AdamLoop(n, step, scale, gradient, m, v, w);
 }
-bool AdamIdle(size_t n, const AdamStep& step, float* m, float* v, float* w) {
-  return IdleLoop(n, step, m, v, w) != 0;
+bool AdamIdle(size_t n, const AdamStep& step, float peak, float* m, float* v,
+              float* w) {
+  return IdleLoop(n, step, peak, m, v, w) != 0;
+}
+double AverageKeep(float decay, uint64_t t) {
+  const auto steps = static_cast<double>(t);
+  return std::min<double>(decay, (1 + steps) / (10 + steps));
 }
 void MoveAverage(size_t n, float keep, const float* w, float* a) {
   AverageLoop(n, keep, w, a);

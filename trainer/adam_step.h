@@ -27,9 +27,14 @@ struct AdamStep {
 //   w -= rate (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
 void Adam(size_t n, const AdamStep& step, float scale, const float* gradient,
           float* m, float* v, float* w);
-// The same with g = 0; whether any w changed.
-bool AdamIdle(size_t n, const AdamStep& step, float* m, float* v, float* w);
+// The same with g = 0; whether any w would change at the rate `peak` (>= the
+// step's).
+bool AdamIdle(size_t n, const AdamStep& step, float peak, float* m, float* v,
+              float* w);
 
+// What an average keeps of itself at step t: `decay`, but a young one follows
+// closely: min(decay, (1 + t) / (10 + t)), as TensorFlow's num_updates rule.
+double AverageKeep(float decay, uint64_t t);
 // a = w + keep (a - w)
 void MoveAverage(size_t n, float keep, const float* w, float* a);
 // g += l2 w

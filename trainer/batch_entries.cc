@@ -31,9 +31,9 @@ void BatchEntries::Assign(const ExampleBlock& block,
   ForEachExample(team, [&](size_t i, size_t first, size_t end) {
     const size_t begin = block.begin(examples[i]);
     const size_t size = end - first;
-    std::copy_n(block.rows() + begin, size, &rows_[first]);
+    std::copy_n(block.rows() + begin, size, rows_.data() + first);
     if (!values_.empty()) {
-      std::copy_n(block.values() + begin, size, &values_[first]);
+      std::copy_n(block.values() + begin, size, values_.data() + first);
     }
     for (size_t j = 0; j < size; ++j) {
       fields_[first + j] = block.field(begin, j);

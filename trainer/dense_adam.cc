@@ -46,10 +46,7 @@ void DenseAdam::Step(float rate_factor, float scale,
                      const std::vector<float>& gradients,
                      std::vector<float>* parameters, ThreadTeam* team) {
   const AdamStep step = AdamStep::Of(learning_rate_ * rate_factor, ++steps_);
-  // A young average follows closely (as TensorFlow's num_updates rule).
-  const double t = static_cast<double>(steps_);
-  const float keep =
-      static_cast<float>(std::min<double>(average_decay_, (1 + t) / (10 + t)));
+  const auto keep = static_cast<float>(AverageKeep(average_decay_, steps_));
   const size_t n = parameters->size();
   ParallelFor(team, (n + kRange - 1) / kRange, [&](size_t i, uint32_t) {
     const size_t begin = i * kRange, size = std::min(n - begin, kRange);

@@ -52,6 +52,13 @@ absl::Status CheckOptions(const EmbeddingOptions& o, const Graph& graph,
   if (!not_negative(o.table.initial_std)) {
     return bad("table.initial_std", o.table.initial_std, "finite and >= 0");
   }
+  if (!not_negative(o.table.initial_accumulator)) {
+    return bad("table.initial_accumulator", o.table.initial_accumulator,
+               "finite and >= 0");
+  }
+  if (std::isnan(o.clip_norm)) {
+    return bad("dense.clip_norm", o.clip_norm, "a number");
+  }
   if (!positive(o.dense_rate)) {
     return bad("dense.learning_rate", o.dense_rate, "finite and > 0");
   }
@@ -195,7 +202,7 @@ class EmbeddingLearner::Impl {
   void Batch(const ExampleBlock& block, absl::Span<const uint32_t> examples);
   void Gather(bool evaluated);
   void Judge(const ExampleBlock& block, absl::Span<const uint32_t> examples);
-  void RowGradient(absl::Span<const uint32_t> group, float* gradient) const;
+  uint32_t RowGradient(absl::Span<const uint32_t> group, float* gradient) const;
   void StepRows();
   void StepAllRows(float scale);
   double TableSquares();
@@ -269,7 +276,7 @@ absl::Status EmbeddingLearner::Impl::Update(const ExampleBlock& block,
 void EmbeddingLearner::Impl::Batch(const ExampleBlock& block,
                                    absl::Span<const uint32_t> examples) {
   const float factor = RateFactor();
-  table_.BeginStep(factor);
+  table_.BeginStep(factor, examples.size());
   entries_.Assign(block, examples, &team_);
   entries_.Sort(&team_);
   if (options_.table.optimizer == RowTableOptions::Optimizer::kAdamLazy) {
@@ -282,17 +289,14 @@ void EmbeddingLearner::Impl::Batch(const ExampleBlock& block,
   trainer_.Forward(true, table_.step());
   Judge(block, examples);
   trainer_.Backward();
-  double squares = 0;
-  if (options_.clip_norm > 0) {
-    squares = dense_.Squares(trainer_.parameters(), trainer_.gradients());
-  }
+  double squares = dense_.Squares(trainer_.parameters(), trainer_.gradients());
   float scale = 1;
   if (dense_table()) {
     entries_.ForEachRow(&team_,
                         [&](uint32_t row, absl::Span<const uint32_t> group) {
                           float gradient[160];
-                          RowGradient(group, gradient);
-                          table_.AddGradient(row, gradient);
+                          const uint32_t named = RowGradient(group, gradient);
+                          table_.AddGradient(row, gradient, named);
                         });
     squares += TableSquares();
   }
@@ -371,37 +375,42 @@ void EmbeddingLearner::Impl::Judge(const ExampleBlock& block,
   }
 }
 
-// Sum over the group's entries, in their order.
-void EmbeddingLearner::Impl::RowGradient(absl::Span<const uint32_t> group,
-                                         float* gradient) const {
+// Sum over the group's entries, in their order. How many examples they are of.
+uint32_t EmbeddingLearner::Impl::RowGradient(absl::Span<const uint32_t> group,
+                                             float* gradient) const {
   const Graph& graph = inference_;
   const size_t width = graph.input_width();
   std::fill_n(gradient, table_.stride(), 0.0f);
   float self = 0;
+  uint32_t named = 0, last = 0;
   for (const uint32_t e : group) {
-    const size_t i = entries_.example(e);
+    const uint32_t i = entries_.example(e);
+    if (named == 0 || i != last) ++named;
+    last = i;
     const float value = entries_.value(e);
     const GraphField& field = graph.fields[entries_.field(e)];
-    const float* const d = trainer_.input_gradient() + i * width + field.column;
+    const float* const d =
+        trainer_.input_gradient() + size_t{i} * width + field.column;
     for (uint32_t k = 0; k < field.dim; ++k) gradient[k] += value * d[k];
     const float delta = const_cast<GraphTrainer&>(trainer_).shared_deltas()[i];
     if (graph.linear) gradient[graph.dim] += value * delta;
-    self += delta * value * value;
+    // Fields that are linear alone may share a hashed row with others.
+    if (field.dim > 0) self += delta * value * value;
   }
   if (graph.has_fm) {  // an entry has no pair with itself
     const float* const v = table_.row(entries_.row(group[0]));
-    const GraphField& field = graph.fields[entries_.field(group[0])];
-    for (uint32_t k = 0; k < field.dim; ++k) gradient[k] -= self * v[k];
+    for (uint32_t k = 0; k < graph.dim; ++k) gradient[k] -= self * v[k];
   }
+  return named;
 }
 
 void EmbeddingLearner::Impl::StepRows() {
-  entries_.ForEachRow(
-      &team_, [&](uint32_t row, absl::Span<const uint32_t> group) {
-        float gradient[160];
-        RowGradient(group, gradient);
-        table_.Step(row, gradient, static_cast<uint32_t>(group.size()));
-      });
+  entries_.ForEachRow(&team_,
+                      [&](uint32_t row, absl::Span<const uint32_t> group) {
+                        float gradient[160];
+                        const uint32_t named = RowGradient(group, gradient);
+                        table_.Step(row, gradient, named);
+                      });
 }
 
 double EmbeddingLearner::Impl::TableSquares() {
@@ -534,7 +543,7 @@ absl::Status EmbeddingLearner::Impl::Restore(absl::string_view state) {
   rest.remove_prefix(parameters.size() * sizeof(float));
   DenseAdam dense = dense_;
   RETURN_IF_ERROR(dense.Restore(&rest));
-  RETURN_IF_ERROR(table_.Restore(&rest));
+  RETURN_IF_ERROR(table_.Restore(&rest));  // last: alone changes something
   dense_ = std::move(dense);
   trainer_.parameters() = std::move(parameters);
   trainer_.ParametersChanged();

@@ -1,6 +1,8 @@
 #include "trainer/fit.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <optional>
 #include <string>
 
@@ -85,7 +87,9 @@ absl::StatusOr<FitResult> Fit(const FitOptions& options,
       absl::StrAppend(&note,
                       absl::StrFormat(", validation AUC %.5f logloss %.5f",
                                       metrics.auc(), metrics.logloss()));
-      const double value = by_loss ? -metrics.logloss() : metrics.auc();
+      double value = by_loss ? -metrics.logloss() : metrics.auc();
+      // Undefined (one class, numbers that are not finite): never the best.
+      if (std::isnan(value)) value = -std::numeric_limits<double>::infinity();
       result.validation.push_back(std::move(metrics));
       if (pass == 0 || value > best) {
         best = value;

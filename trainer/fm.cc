@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "model/model.h"
+#include "model/model_bundle.h"
 #include "trainer/huge_array.h"
 #include "trainer/owned_batches.h"
 #include "trainer/progress.h"
@@ -452,6 +453,14 @@ absl::Status FmLearner::Grow(uint64_t rows) {
   impl_->table_ = std::move(table);
   impl_->rows_ = rows;
   return absl::OkStatus();
+}
+
+void FmLearner::FreezeInto(BundleContents* contents) const {
+  v1::ModelGraph* const graph = contents->manifest.mutable_graph();
+  graph->set_dim(impl_->options_.dim);
+  graph->set_linear(true);
+  graph->set_pairwise(v1::ModelGraph::FM);
+  contents->embedding = Freeze();
 }
 
 EmbeddingWeights FmLearner::Freeze() const {

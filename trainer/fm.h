@@ -82,9 +82,10 @@ class FmLearner : public Learner {
   absl::Status Restore(absl::string_view state) override;
   absl::Status CheckFinite() const override;
 
-  // As FtrlLearner's.
-  absl::Status Remap(absl::Span<const uint32_t> source);
-  // REQUIRES: rows >= rows().
+  absl::Status Remap(absl::Span<const uint32_t> source) override;
+  // Sets the graph too: linear, FM, this dim.
+  void FreezeInto(BundleContents* contents) const override;
+  // As FtrlLearner's. REQUIRES: rows >= rows().
   absl::Status Grow(uint64_t rows);
 
   // What is published for the graph of a linear part and a pairwise fm: its one

@@ -11,14 +11,8 @@ namespace adrank {
 namespace {
 
 // d = 0 where out is not positive.
-ADRANK_CLONES void MaskPositive(size_t n, float gain, const float* out,
-                                float* d) {
-  for (size_t j = 0; j < n; ++j) d[j] = out[j] > 0 ? d[j] * gain : 0.0f;
-}
-// d = 0 where out is 0: dropped.
-ADRANK_CLONES void MaskNonZero(size_t n, float gain, const float* out,
-                               float* d) {
-  for (size_t j = 0; j < n; ++j) d[j] = out[j] != 0 ? d[j] * gain : 0.0f;
+ADRANK_CLONES void MaskPositive(size_t n, const float* out, float* d) {
+  for (size_t j = 0; j < n; ++j) d[j] = out[j] > 0 ? d[j] : 0.0f;
 }
 ADRANK_CLONES void SigmoidSlope(size_t n, const float* out, float* d) {
   for (size_t j = 0; j < n; ++j) d[j] *= out[j] * (1 - out[j]);
@@ -244,7 +238,7 @@ void NodeBackward::Dense() {
     const size_t n = (last - first) * width;
     float* d = t_.Delta(node_.out, first);
     if (node_.activation == Activation::kRelu) {
-      MaskPositive(n, 1, t_.Buffer(node_.out, first), d);
+      MaskPositive(n, t_.Buffer(node_.out, first), d);
     } else if (node_.activation == Activation::kSigmoid) {
       SigmoidSlope(n, t_.Buffer(node_.out, first), d);
     }
@@ -271,15 +265,15 @@ void NodeBackward::Fint() {
 
 void NodeBackward::Norm() {
   const uint32_t width = Width(node_.out);
-  const float gain = 1 / (1 - node_.dropout);
   t_.ByRows([&](size_t first, size_t last) {
     const size_t n = (last - first) * width;
-    const float* out = t_.Buffer(node_.out, first);
     float* g = t_.Delta(node_.out, first);
+    // By the hash, not by which outputs are 0: a kept one may be.
+    for (size_t r = first; r < last; ++r) {
+      t_.DropRow(n_, r, t_.Delta(node_.out, r));
+    }
     if (node_.activation == Activation::kRelu) {
-      MaskPositive(n, gain, out, g);
-    } else if (node_.dropout > 0) {
-      MaskNonZero(n, gain, out, g);
+      MaskPositive(n, t_.Buffer(node_.out, first), g);
     }
     if (node_.batch_norm) return;
     BeginIn(first, last);

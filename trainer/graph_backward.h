@@ -51,10 +51,10 @@ class NodeBackward {
 
   uint32_t Width(BufferId b) const { return g_.widths[b]; }
   const float* Parameter(int i) const {
-    return &t_.parameters_[g_.tensors[node_.t[i]].offset];
+    return t_.parameters_.data() + g_.tensors[node_.t[i]].offset;
   }
   float* Gradient(int i) const {
-    return &t_.gradients_[g_.tensors[node_.t[i]].offset];
+    return t_.gradients_.data() + g_.tensors[node_.t[i]].offset;
   }
   // Zeroes the gradient of `in` (`in2`) in these rows unless it is begun.
   void BeginIn(size_t first, size_t last);

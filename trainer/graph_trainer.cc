@@ -115,7 +115,7 @@ GraphTrainer::GraphTrainer(Graph graph, const Options& options,
       inverse_(graph_.nodes.size()),
       partial_(graph_.nodes.size()) {
   for (const Tensor& t : graph_.tensors) {
-    Initialize(t, options_.seed, &parameters_[t.offset]);
+    Initialize(t, options_.seed, parameters_.data() + t.offset);
   }
   PlanGradients();
 }
@@ -135,7 +135,7 @@ void GraphTrainer::PlanGradients() {
 }
 
 bool GraphTrainer::UsesBf16(const Node& node) const {
-  return options_.bf16 &&
+  return options_.bf16 && training_ &&
          (node.kind == NodeKind::kDense ||
           (node.kind == NodeKind::kCross && node.context_columns == 0));
 }
@@ -217,6 +217,10 @@ GraphRows GraphTrainer::RowsFrom(size_t begin, size_t end) {
 }
 
 void GraphTrainer::Forward(bool training, uint64_t step) {
+  // What is evaluated is what is published: float.
+  if (options_.bf16 && training != training_) packed_ = false;
+  training_ = training;
+  step_ = step;
   Pack();
   const float bias = parameters_[0];
   for (size_t r = 0; r < rows_; ++r) shared_[r] = bias + linear_[r];
@@ -233,7 +237,7 @@ void GraphTrainer::Forward(bool training, uint64_t step) {
           if (UsesBf16(node)) {
             ForwardBf16(node, rows);
           } else if (node.kind == NodeKind::kNorm) {
-            NormRows(node, training, step, first, last);
+            NormRows(node, training, first, last);
           } else {
             ForwardNode(graph_, node, parameters_, forward_, rows);
           }
@@ -244,7 +248,7 @@ void GraphTrainer::Forward(bool training, uint64_t step) {
       const Node& node = graph_.nodes[end];
       if (training) BatchStatistics(node);
       ByRows([&](size_t first, size_t last) {
-        NormRows(node, training, step, first, last);
+        NormRows(node, training, first, last);
       });
     }
     n = end + 1;
@@ -280,8 +284,8 @@ void GraphTrainer::BatchStatistics(const Node& node) {
 
 // Batch norm (with the batch's statistics in training, else the running ones),
 // activation, dropout.
-void GraphTrainer::NormRows(const Node& node, bool training, uint64_t step,
-                            size_t first, size_t last) {
+void GraphTrainer::NormRows(const Node& node, bool training, size_t first,
+                            size_t last) {
   const size_t n = static_cast<size_t>(&node - graph_.nodes.data());
   const uint32_t width = graph_.widths[node.in];
   const float *mean = nullptr, *inverse = nullptr;
@@ -298,8 +302,6 @@ void GraphTrainer::NormRows(const Node& node, bool training, uint64_t step,
     }
     inverse = running.data();
   }
-  const auto limit = static_cast<uint32_t>(node.dropout * 0x1p32);
-  const uint64_t key = MixBits(MixBits(options_.seed + step) + n);
   for (size_t r = first; r < last; ++r) {
     const float* in = Buffer(node.in, r);
     float* out = Buffer(node.out, r);
@@ -311,11 +313,17 @@ void GraphTrainer::NormRows(const Node& node, bool training, uint64_t step,
       std::copy_n(in, width, out);
     }
     if (node.activation == Activation::kRelu) Relu(width, out);
-    if (training && limit > 0) {
-      Dropout(width, static_cast<uint32_t>(MixBits(key + r)), limit,
-              1 / (1 - node.dropout), out);
-    }
+    if (training) DropRow(n, r, out);
   }
+}
+
+void GraphTrainer::DropRow(size_t n, size_t r, float* x) const {
+  const Node& node = graph_.nodes[n];
+  const auto limit = static_cast<uint32_t>(node.dropout * 0x1p32);
+  if (limit == 0) return;
+  const uint64_t key = MixBits(MixBits(options_.seed + step_) + n);
+  Dropout(graph_.widths[node.out], static_cast<uint32_t>(MixBits(key + r)),
+          limit, 1 / (1 - node.dropout), x);
 }
 
 void GraphTrainer::ForwardBf16(const Node& node, const GraphRows& rows) {

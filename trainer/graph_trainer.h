@@ -35,7 +35,7 @@ class GraphTrainer {
   struct Options {
     uint64_t seed = 0;
     // Products of bf16 multiplicands and float sums: about twice as fast where
-    // the CPU has them; see gemm.h.
+    // the CPU has them; see gemm.h. In training: evaluation is float.
     bool bf16 = false;
   };
   static constexpr float kMomentum = 0.1f;
@@ -89,8 +89,10 @@ class GraphTrainer {
   void PlanGradients();
   void ForwardBf16(const Node& node, const GraphRows& rows);
   void BatchStatistics(const Node& node);
-  void NormRows(const Node& node, bool training, uint64_t step, size_t begin,
-                size_t end);
+  void NormRows(const Node& node, bool training, size_t begin, size_t end);
+  // Multiplies row r of what node n puts out, or its gradient, by 0 where the
+  // step drops it and else by 1 / (1 - rate).
+  void DropRow(size_t n, size_t r, float* x) const;
   bool UsesBf16(const Node& node) const;
   float* Buffer(BufferId b, size_t row = 0) {
     return buffers_[b].data() + row * graph_.widths[b];
@@ -114,6 +116,9 @@ class GraphTrainer {
   std::vector<PackedMatrixBf16> forward16_, backward16_;  // by tensor
 
   size_t rows_ = 0;
+  // Of the last Forward.
+  bool training_ = true;
+  uint64_t step_ = 0;
   std::vector<std::vector<float>> buffers_, deltas_;
   std::vector<float> square_, linear_, shared_, logits_, shared_deltas_;
   std::vector<std::vector<float>> outputs_, output_deltas_;

@@ -22,6 +22,10 @@ double Entropy(double rate) {
 ProgressMeter::ProgressMeter() : bins_(2 * kBins, 0) {}
 
 void ProgressMeter::Add(double logit, double p, bool label, float weight) {
+  if (std::isnan(logit) || std::isnan(p)) {
+    logit = label ? -16 : 16;
+    p = label ? 0 : 1;
+  }
   const double observed = std::max(label ? p : 1 - p, 1e-15);
   const int64_t fixed_weight = Fixed(weight);
   loss_ += Fixed(-std::log(observed) * weight);

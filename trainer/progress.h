@@ -16,7 +16,8 @@ class ProgressMeter {
  public:
   ProgressMeter();
 
-  // p = sigmoid(logit). REQUIRES: weight >= 0, the sum of weights < 2^40.
+  // p = sigmoid(logit). NaN counts as the worst prediction. REQUIRES: weight >=
+  // 0, the sum of weights < 2^40.
   void Add(double logit, double p, bool label, float weight);
   void Merge(const ProgressMeter& other);
   void Reset();

@@ -91,6 +91,7 @@ void RowTable::Allocate(uint64_t rows) {
   if (options_.optimizer == Optimizer::kAdam) {
     gradient_ = HugeArray<float>(rows * stride_);
   }
+  // kAdam, too: AddGradient decays the rows that are touched.
   if (options_.l2_by_frequency) touched_ = HugeArray<uint32_t>(rows);
 }
 
@@ -108,16 +109,33 @@ void RowTable::Initialize(uint64_t r) {
   settled_[r] = static_cast<uint32_t>(step());
 }
 
-void RowTable::BeginStep(float rate_factor) {
+void RowTable::BeginStep(float rate_factor, size_t batch) {
+  batch_ = static_cast<float>(batch);
   rates_.push_back(
       AdamStep::Of(options_.learning_rate * rate_factor, rates_.size() + 1));
+  peak_ = std::max(peak_, rates_.back().rate);
+  CountKeep();
+}
+
+void RowTable::CountKeep() {
+  if (options_.average_decay == 0) return;
+  if (log_keep_.empty()) log_keep_.push_back(0);
+  while (log_keep_.size() <= step()) {
+    log_keep_.push_back(
+        log_keep_.back() +
+        std::log(AverageKeep(options_.average_decay, log_keep_.size())));
+  }
+}
+
+float RowTable::Keep(uint64_t s) const {
+  return static_cast<float>(AverageKeep(options_.average_decay, s));
 }
 
 // Weights have not moved since the step the row has reached.
 void RowTable::AverageTo(uint64_t r, uint64_t to) {
   if (options_.average_decay > 0 && settled_[r] < to) {
-    const float keep =
-        std::pow(options_.average_decay, static_cast<float>(to - settled_[r]));
+    const auto keep =
+        static_cast<float>(std::exp(log_keep_[to] - log_keep_[settled_[r]]));
     MoveAverage(stride_, keep, row(r), &average_[r * stride_]);
   }
   settled_[r] = static_cast<uint32_t>(to);
@@ -132,13 +150,13 @@ void RowTable::CatchUp(uint64_t r) {
   float* const v = m + stride_;
   uint64_t s = settled_[r] + 1;
   for (; s <= to; ++s) {
-    const bool moved = AdamIdle(stride_, rates_[s - 1], m, v, w);
+    const bool moves = AdamIdle(stride_, rates_[s - 1], peak_, m, v, w);
     if (options_.average_decay > 0) {
-      MoveAverage(stride_, options_.average_decay, w, &average_[r * stride_]);
+      MoveAverage(stride_, Keep(s), w, &average_[r * stride_]);
     }
-    // m falls faster than sqrt(v): once no weight moves, none will (a learning
-    // rate that grows in warm-up could move its last bit).
-    if (!moved) break;
+    // m falls faster than sqrt(v): once no weight would move at the highest
+    // rate of all steps, none will (rates rise in warm-up, and restart).
+    if (!moves) break;
   }
   if (s < to) {
     const auto left = static_cast<float>(to - s);
@@ -150,8 +168,24 @@ void RowTable::CatchUp(uint64_t r) {
 }
 
 void RowTable::StepLinearFtrl(uint64_t r, float gradient) {
-  FtrlStep(options_.ftrl, gradient, &ftrl_[r]);
+  FtrlStep(options_.ftrl, batch_ * gradient, &ftrl_[r]);
   weights_[r * stride_ + options_.dim] = FtrlWeight(options_.ftrl, ftrl_[r]);
+}
+
+// Of l2, for a row that these examples touch.
+float RowTable::Share(uint64_t r, uint32_t examples) {
+  if (!options_.l2_by_frequency) return 1;
+  touched_[r] += examples;
+  return 1.0f / static_cast<float>(touched_[r]);
+}
+
+void RowTable::Decay(uint64_t r, float share, float* gradient) const {
+  const float* const w = row(r);
+  const uint32_t dim = options_.dim;
+  if (options_.l2 > 0) AddDecay(dim, options_.l2 * share, w, gradient);
+  if (options_.linear && !options_.linear_ftrl) {
+    gradient[dim] += options_.linear_l2 * share * w[dim];
+  }
 }
 
 void RowTable::Step(uint64_t r, const float* gradient, uint32_t examples) {
@@ -161,19 +195,10 @@ void RowTable::Step(uint64_t r, const float* gradient, uint32_t examples) {
   float g[160];
   std::copy_n(gradient, stride_, g);
   AverageTo(r, step() - 1);
-  float share = 1;
-  if (options_.l2_by_frequency) {
-    touched_[r] += examples;
-    share = 1.0f / static_cast<float>(touched_[r]);
-  }
-  if (options_.l2 > 0) AddDecay(dim, options_.l2 * share, w, g);
-  if (options_.linear) {
-    if (options_.linear_ftrl) {
-      StepLinearFtrl(r, g[dim]);
-      g[dim] = 0;
-    } else {
-      g[dim] += options_.linear_l2 * share * w[dim];
-    }
+  Decay(r, Share(r, examples), g);
+  if (options_.linear && options_.linear_ftrl) {
+    StepLinearFtrl(r, g[dim]);
+    g[dim] = 0;
   }
   const size_t n = options_.linear && options_.linear_ftrl ? dim : stride_;
   if (adam()) {
@@ -193,24 +218,23 @@ void RowTable::Step(uint64_t r, const float* gradient, uint32_t examples) {
     }
   }
   if (options_.average_decay > 0) {
-    MoveAverage(stride_, options_.average_decay, w, &average_[r * stride_]);
+    MoveAverage(stride_, Keep(step()), w, &average_[r * stride_]);
   }
   settled_[r] = static_cast<uint32_t>(step());
 }
 
-void RowTable::AddGradient(uint64_t r, const float* gradient) {
+void RowTable::AddGradient(uint64_t r, const float* gradient,
+                           uint32_t examples) {
   float* const g = &gradient_[r * stride_];
   for (size_t j = 0; j < stride_; ++j) g[j] += gradient[j];
+  if (options_.l2_by_frequency) Decay(r, Share(r, examples), g);
 }
 
 double RowTable::Regularize(uint64_t begin, uint64_t end) {
   double sum = 0;
   for (uint64_t r = begin; r < end; ++r) {
     float* const g = &gradient_[r * stride_];
-    if (options_.l2 > 0) AddDecay(options_.dim, options_.l2, row(r), g);
-    if (options_.linear && !options_.linear_ftrl) {
-      g[options_.dim] += options_.linear_l2 * row(r)[options_.dim];
-    }
+    if (!options_.l2_by_frequency) Decay(r, 1, g);
     for (size_t j = 0; j < stride_; ++j) sum += double{g[j]} * g[j];
   }
   return sum;
@@ -230,7 +254,7 @@ void RowTable::StepAll(uint64_t begin, uint64_t end, float scale) {
     Adam(n, s, scale, g, m, m + stride_, w);
     std::fill_n(g, stride_, 0.0f);
     if (options_.average_decay > 0) {
-      MoveAverage(stride_, options_.average_decay, w, &average_[r * stride_]);
+      MoveAverage(stride_, Keep(step()), w, &average_[r * stride_]);
     }
     settled_[r] = static_cast<uint32_t>(step());
   }
@@ -321,15 +345,45 @@ absl::Status RowTable::Restore(absl::string_view* in) {
                                             " bytes do not hold ", head.rows,
                                             " rows"));
   }
-  rates_.resize(head.steps);
-  std::memcpy(rates_.data(), in->data(), head.steps * sizeof(AdamStep));
+  // Into another table, so that an error changes nothing.
+  RowTable read(options_, 0);
+  read.rates_.resize(head.steps);
+  if (head.steps > 0) {
+    std::memcpy(read.rates_.data(), in->data(), head.steps * sizeof(AdamStep));
+  }
   in->remove_prefix(head.steps * sizeof(AdamStep));
-  Allocate(head.rows);
-  if (!Take(in, &weights_) || !Take(in, &average_) || !Take(in, &state_) ||
-      !Take(in, &ftrl_) || !Take(in, &settled_) || !Take(in, &touched_)) {
+  for (const AdamStep& s : read.rates_)
+    read.peak_ = std::max(read.peak_, s.rate);
+  read.CountKeep();
+  read.Allocate(head.rows);
+  if (!Take(in, &read.weights_) || !Take(in, &read.average_) ||
+      !Take(in, &read.state_) || !Take(in, &read.ftrl_) ||
+      !Take(in, &read.settled_) || !Take(in, &read.touched_)) {
     return absl::DataLossError("optimizer state: the table is cut short");
   }
+  for (uint64_t r = 0; r < head.rows; ++r) {
+    if (read.settled_[r] > head.steps) {
+      return absl::DataLossError(
+          absl::StrCat("optimizer state: row ", r, " has reached step ",
+                       read.settled_[r], " of ", head.steps));
+    }
+  }
+  Swap(&read);
   return absl::OkStatus();
+}
+
+void RowTable::Swap(RowTable* other) {
+  std::swap(rows_, other->rows_);
+  std::swap(peak_, other->peak_);
+  rates_.swap(other->rates_);
+  log_keep_.swap(other->log_keep_);
+  std::swap(weights_, other->weights_);
+  std::swap(average_, other->average_);
+  std::swap(state_, other->state_);
+  std::swap(ftrl_, other->ftrl_);
+  std::swap(gradient_, other->gradient_);
+  std::swap(settled_, other->settled_);
+  std::swap(touched_, other->touched_);
 }
 
 uint64_t RowTable::FirstNotFinite() const {

@@ -29,7 +29,8 @@ struct RowTableOptions {
   bool l2_by_frequency = false;
   float initial_std = 0.01f;
   float initial_accumulator = 1e-6f;
-  // Of the exponential average of the weights, a step; 0: none is kept.
+  // Of the exponential average of the weights, a step (AverageKeep); 0: none is
+  // kept.
   float average_decay = 0;
   // The linear weights by FTRL-Proximal (trainer/ftrl.h) instead.
   bool linear_ftrl = false;
@@ -57,8 +58,10 @@ class RowTable {
   }
 
   // Steps are numbered 1, 2, ...: begins the next with this factor of the
-  // learning rate. One thread, no row at work.
-  void BeginStep(float rate_factor);
+  // learning rate. The gradients are of the mean loss of `batch` examples:
+  // FTRL, whose numbers are those of single examples, takes the sum. One
+  // thread, no row at work.
+  void BeginStep(float rate_factor, size_t batch = 1);
   uint64_t step() const { return rates_.size(); }
 
   // kAdamLazy: brings the row to where it stood had it taken part in all steps
@@ -69,11 +72,12 @@ class RowTable {
   // of examples that touched it. Not for kAdam.
   void Step(uint64_t r, const float* gradient, uint32_t examples);
 
-  // kAdam: adds to the row's gradient of this step; then StepAll over all rows,
-  // in ranges, after the gradient was scaled (clipping) by `scale`.
-  void AddGradient(uint64_t r, const float* gradient);
-  // Adds l2 and returns the sum of squares of the gradients of rows [begin,
-  // end).
+  // kAdam: adds to the row's gradient of this step, once a row; then StepAll
+  // over all rows, in ranges, after the gradient was scaled (clipping) by
+  // `scale`.
+  void AddGradient(uint64_t r, const float* gradient, uint32_t examples);
+  // Adds l2 (but l2_by_frequency: that is of touched rows) and returns the sum
+  // of squares of the gradients of rows [begin, end).
   double Regularize(uint64_t begin, uint64_t end);
   void StepAll(uint64_t begin, uint64_t end, float scale);
 
@@ -87,7 +91,7 @@ class RowTable {
   // state := u64 rows, u64 dim, u64 kind, u64 steps, rates, then the arrays
   void Save(std::string* out) const;
   // Takes its part from the front of *in. DataLoss, FailedPrecondition (another
-  // kind or dim).
+  // kind or dim); on error the table is unchanged.
   absl::Status Restore(absl::string_view* in);
 
   // The first row with a number that is not finite, or rows().
@@ -103,14 +107,24 @@ class RowTable {
   void Allocate(uint64_t rows);
   void Initialize(uint64_t r);
   void AverageTo(uint64_t r, uint64_t step);
+  // What the average keeps at step s; sums of its logarithms up to this step.
+  float Keep(uint64_t s) const;
+  void CountKeep();
   void StepLinearFtrl(uint64_t r, float gradient);
+  float Share(uint64_t r, uint32_t examples);
+  void Decay(uint64_t r, float share, float* gradient) const;
+  void Swap(RowTable* other);
 
   const RowTableOptions options_;
   const size_t stride_;
   uint64_t rows_ = 0;
   std::vector<AdamStep> rates_;  // of steps 1, 2, ...
-  HugeArray<float> weights_;     // [rows][stride]
-  HugeArray<float> average_;     // [rows][stride] or empty
+  float peak_ = 0;               // highest of their rates
+  // With averages: [steps + 1], the sum of log Keep(s) over s = 1 .. i.
+  std::vector<double> log_keep_;
+  float batch_ = 1;           // of the current step
+  HugeArray<float> weights_;  // [rows][stride]
+  HugeArray<float> average_;  // [rows][stride] or empty
   // Adam: first moments, then second moments, [rows][2 stride]. Adagrad:
   // [rows][stride]; by row: G of the embedding, G of the linear weight.
   HugeArray<float> state_;

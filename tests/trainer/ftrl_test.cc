@@ -7,6 +7,7 @@
 #include "base/rng.h"
 #include "gmock/gmock.h"
 #include "model/model.h"
+#include "model/weights_file.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/trainer/planted.h"
 #include "trainer/metrics.h"

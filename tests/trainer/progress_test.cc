@@ -46,6 +46,16 @@ TEST(ProgressMeter, AgreesWithTheExactMetrics) {
   }
 }
 
+// The meter wrote outside its histogram.
+TEST(ProgressMeter, PredictionsThatAreNoNumbersCountAsTheWorst) {
+  ProgressMeter meter;
+  meter.Add(NAN, NAN, true, 1);
+  meter.Add(NAN, NAN, false, 1);
+  EXPECT_EQ(meter.Metrics().examples(), 2);
+  EXPECT_EQ(meter.Metrics().auc(), 0);
+  EXPECT_GT(meter.Metrics().logloss(), 30);
+}
+
 TEST(ProgressMeter, UndefinedIsNotANumber) {
   ProgressMeter meter;
   v1::Metrics m = meter.Metrics();
