@@ -7,7 +7,6 @@
 #include "base/rng.h"
 #include "gmock/gmock.h"
 #include "model/model.h"
-#include "model/weights_file.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/trainer/planted.h"
 #include "trainer/metrics.h"
@@ -108,7 +107,7 @@ TEST(FtrlLearner, OneAtATimeIsAlgorithmOne) {
       for (size_t i = 0; i < block.examples(); ++i) oracle.Learn(block, i);
       return absl::OkStatus();
     }));
-    const LogisticWeights frozen = learner->Freeze();
+    const FrozenLogistic frozen = learner->Freeze();
     EXPECT_NEAR(frozen.bias, oracle.bias(), 1e-4);
     uint64_t nonzero = 0;
     for (uint32_t r = 0; r < shape.rows(); ++r) {
@@ -277,7 +276,7 @@ TEST(FtrlLearner, FewerAndSmallerWeightsAsL1Grows) {
     options.l1 = l1;
     const auto learner = ALearner(options, shape.rows());
     Learn(blocks, learner.get());
-    const LogisticWeights frozen = learner->Freeze();
+    const FrozenLogistic frozen = learner->Freeze();
     double sum = 0;
     for (const float w : frozen.weights) sum += std::fabs(w);
     EXPECT_LT(sum, before) << l1;
@@ -294,7 +293,7 @@ TEST(FtrlLearner, PredictIsTheFrozenWeightsSummedInOrder) {
     options.threads = 3;
     const auto learner = ALearner(options, shape.rows());
     Learn(blocks, learner.get());
-    const LogisticWeights frozen = learner->Freeze();
+    const FrozenLogistic frozen = learner->Freeze();
     const auto block = *blocks.Read(0);
     std::vector<float> logits(block->examples());
     ASSERT_OK(learner->Predict(*block, absl::MakeSpan(logits)));
