@@ -6,6 +6,7 @@
 
 #include "base/status_macros.h"
 #include "trainer/embedding_learner.h"
+#include "trainer/fm.h"
 #include "trainer/ftrl.h"
 
 namespace adrank {
@@ -26,9 +27,54 @@ absl::StatusOr<std::unique_ptr<Learner>> MakeLogistic(
   return std::unique_ptr<Learner>(std::move(learner));
 }
 
+// Whether FmLearner learns it.
+bool IsPlainFm(const v1::EmbeddingConfig& config, const Graph& graph) {
+  const v1::TableOptimizer& table = config.table();
+  const bool steps = table.kind() != v1::TableOptimizer::ADAM &&
+                     table.kind() != v1::TableOptimizer::ADAM_LAZY;
+  return graph.IsPlainFm() && steps && table.has_linear_ftrl() &&
+         config.average_decay() == 0 && graph.dim % 4 == 0 && graph.dim <= 64 &&
+         std::all_of(
+             graph.fields.begin(), graph.fields.end(),
+             [&](const GraphField& f) { return f.dim == graph.dim; });
+}
+
+absl::StatusOr<std::unique_ptr<Learner>> MakeFm(
+    const v1::TrainerConfig& config, uint32_t dim, uint64_t rows, double bias) {
+  const v1::TableOptimizer& table = config.embedding().table();
+  FmOptions options;
+  options.linear = FtrlOptionsFrom(table.linear_ftrl(), config.threads());
+  options.linear.initial_bias = bias;
+  options.dim = dim;
+  options.optimizer = table.kind() == v1::TableOptimizer::FTRL
+                          ? FmOptimizer::kFtrl
+                      : table.kind() == v1::TableOptimizer::ADAGRAD
+                          ? FmOptimizer::kAdagrad
+                          : FmOptimizer::kRowAdagrad;
+  if (table.learning_rate() != 0) options.lr = table.learning_rate();
+  if (table.epsilon() != 0) options.eps = table.epsilon();
+  if (table.initial_std() != 0) options.init_std = table.initial_std();
+  options.initial_accumulator = table.initial_accumulator();
+  options.l1 = table.l1();
+  options.l2 = table.l2();
+  options.seed = config.seed();
+  ASSIGN_OR_RETURN(auto learner, FmLearner::Create(options, rows));
+  return std::unique_ptr<Learner>(std::move(learner));
+}
+
 absl::StatusOr<std::unique_ptr<Learner>> MakeEmbedding(
     const v1::TrainerConfig& config, const FieldLayout& fields, uint64_t rows,
     double bias) {
+  ASSIGN_OR_RETURN(const Graph graph,
+                   Graph::Create(config.embedding().graph(), fields, true));
+  if (IsPlainFm(config.embedding(), graph)) {
+    return MakeFm(config, graph.dim, rows, bias);
+  }
+  if (config.embedding().table().kind() == v1::TableOptimizer::FTRL) {
+    return absl::InvalidArgumentError(
+        "embedding.table.kind: FTRL is for a linear part and FM alone, with "
+        "linear_ftrl and no average_decay");
+  }
   EmbeddingOptions options =
       EmbeddingOptionsFrom(config.embedding(), config.seed(), config.threads());
   options.initial_bias = static_cast<float>(bias);
