@@ -19,6 +19,11 @@ void MeasureQuality(const v1::EvaluationConfig& config, uint64_t seed,
                     const EvaluationRows& rows, absl::Span<const float> pctr,
                     v1::TrainingReport* report);
 
+// `stored` and `exact`: raw logits of the same rows.
+v1::StorageLoss MeasureStorage(absl::Span<const float> stored,
+                               absl::Span<const float> exact,
+                               absl::Span<const uint8_t> labels);
+
 }  // namespace adrank
 
 #endif  // ADRANK_TRAINER_MEASURE_H_

@@ -209,8 +209,26 @@ void AppendModel(const TrainingReport& report, std::string* out) {
   for (int pass = 0; pass < report.progressive_size(); ++pass) {
     const Metrics& m = report.progressive(pass);
     absl::StrAppendFormat(
-        out, "  pass %d, predicted before learnt: NE %s, AUC %s\n", pass + 1,
+        out, "  pass %d, predicted before learnt: NE %s, AUC %s", pass + 1,
         Number(m.normalized_entropy()), Number(m.auc()));
+    if (pass < report.validation_size()) {
+      const Metrics& v = report.validation(pass);
+      absl::StrAppendFormat(
+          out, "; validation: logloss %s, AUC %s%s", Number(v.logloss()),
+          Number(v.auc()),
+          report.best_pass() == static_cast<uint32_t>(pass) + 1 ? " (kept)"
+                                                                : "");
+    }
+    *out += "\n";
+  }
+  if (report.has_storage_loss()) {
+    const v1::StorageLoss& loss = report.storage_loss();
+    absl::StrAppendFormat(
+        out,
+        "  embeddings as stored against fp32: logit within %.2g (99.9 %%), "
+        "%.2g (all); AUC %+.6f, logloss %+.6f\n",
+        loss.p999_logit_change(), loss.max_logit_change(), loss.delta_auc(),
+        loss.delta_logloss());
   }
   if (report.golden().candidates() > 0) {
     const v1::GoldenCheck& golden = report.golden();

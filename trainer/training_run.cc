@@ -123,6 +123,7 @@ class Run {
   absl::Status FreezeContents();
   absl::Status Score();
   absl::Status ScoreLive();
+  absl::Status CompareStorage();
   absl::Status Scan(const ModelBundle& candidate, const ModelBundle* incumbent,
                     const std::string& slice_field);
   absl::Status Calibrate();
@@ -532,8 +533,36 @@ absl::Status Run::Score() {
     return absl::OkStatus();
   }
   MeasureDrift(*candidate);
+  RETURN_IF_ERROR(CompareStorage());
   RETURN_IF_ERROR(Calibrate());
   return Golden(*candidate);
+}
+
+// Scores the evaluation window once more, with embeddings in fp32.
+absl::Status Run::CompareStorage() {
+  const v1::EmbeddingStorage storage = contents_.manifest.embedding_storage();
+  if (!contents_.embedding ||
+      (storage != v1::STORE_BF16 && storage != v1::STORE_INT8)) {
+    return absl::OkStatus();
+  }
+  contents_.manifest.set_embedding_storage(v1::STORE_FP32);
+  auto exact = ModelBundle::FromContents(contents_);
+  contents_.manifest.set_embedding_storage(storage);
+  RETURN_IF_ERROR(exact.status());
+  EvaluationScanOptions options;
+  options.windows = windows_;
+  options.windows.train_end_ms = windows_.calibration_end_ms;
+  options.labels = labels_;
+  options.threads = config_.threads();
+  progress_->Begin("score in fp32");
+  auto scored = ScanEvaluation(reader_.get(), **exact, nullptr, nullptr,
+                               options, progress_);
+  if (!scored.ok()) return InLog(scored.status());
+  End("score in fp32", scored->evaluation.size());
+  *report_.mutable_storage_loss() =
+      MeasureStorage(scored_.evaluation.logits, scored->evaluation.logits,
+                     scored_.evaluation.labels);
+  return absl::OkStatus();
 }
 
 void Run::MeasureDrift(const ModelBundle& candidate) {
