@@ -26,17 +26,27 @@ absl::Status Error(int error, absl::string_view doing,
   return absl::ErrnoToStatus(error, absl::StrCat(doing, " ", path));
 }
 
-absl::Status WriteAndClose(int fd, absl::string_view content,
+absl::Status WriteAndClose(int fd, absl::Span<const absl::string_view> parts,
                            const std::string& path) {
   auto close_fd = absl::MakeCleanup([fd] { close(fd); });
-  while (!content.empty()) {
-    const ssize_t n = write(fd, content.data(), content.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return Error(errno, "write", path);
-    content.remove_prefix(static_cast<size_t>(n));
+  for (absl::string_view content : parts) {
+    while (!content.empty()) {
+      const ssize_t n = write(fd, content.data(), content.size());
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return Error(errno, "write", path);
+      content.remove_prefix(static_cast<size_t>(n));
+    }
   }
   if (fsync(fd) != 0) return Error(errno, "sync", path);
   return absl::OkStatus();
+}
+
+absl::Status WriteParts(const std::string& path,
+                        absl::Span<const absl::string_view> parts) {
+  const int fd =
+      open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return Error(errno, "create", path);
+  return WriteAndClose(fd, parts, path);
 }
 
 }  // namespace
@@ -62,17 +72,19 @@ absl::StatusOr<std::string> Read(const std::string& path) {
 }
 
 absl::Status Write(const std::string& path, absl::string_view content) {
-  const int fd =
-      open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd < 0) return Error(errno, "create", path);
-  return WriteAndClose(fd, content, path);
+  return WriteParts(path, absl::MakeConstSpan(&content, 1));
 }
 
 absl::Status WriteAtomically(const std::string& path,
                              absl::string_view content) {
+  return WriteAtomically(path, absl::MakeConstSpan(&content, 1));
+}
+
+absl::Status WriteAtomically(const std::string& path,
+                             absl::Span<const absl::string_view> parts) {
   const std::string temporary = absl::StrCat(path, ".tmp.", getpid());
   auto remove = absl::MakeCleanup([&] { unlink(temporary.c_str()); });
-  RETURN_IF_ERROR(Write(temporary, content));
+  RETURN_IF_ERROR(WriteParts(temporary, parts));
   if (rename(temporary.c_str(), path.c_str()) != 0) {
     return Error(errno, "rename to", path);
   }

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 namespace adrank::files {
 
@@ -25,6 +26,9 @@ absl::Status Write(const std::string& path, absl::string_view content);
 // writes a temporary file beside `path`, syncs, renames, syncs the directory.
 absl::Status WriteAtomically(const std::string& path,
                              absl::string_view content);
+// The same, of the parts one after the other.
+absl::Status WriteAtomically(const std::string& path,
+                             absl::Span<const absl::string_view> parts);
 
 // Makes a rename or creation inside `dir` durable.
 absl::Status SyncDirectory(const std::string& dir);

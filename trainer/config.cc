@@ -271,6 +271,9 @@ absl::Status ResolvePlaces(v1::TrainerConfig* config) {
   if (config->threads() == 0) {
     config->set_threads(std::max(1u, std::thread::hardware_concurrency()));
   }
+  if (config->checkpoint().every_s() == 0) {
+    config->mutable_checkpoint()->set_every_s(300);
+  }
   return InRange("threads", config->threads(), 1, 1024);
 }
 

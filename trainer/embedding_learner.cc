@@ -581,6 +581,10 @@ v1::Metrics EmbeddingLearner::Progress() const {
   return impl_->meter_.Metrics();
 }
 void EmbeddingLearner::ResetProgress() { impl_->meter_.Reset(); }
+ProgressMeter EmbeddingLearner::Meter() const { return impl_->meter_; }
+void EmbeddingLearner::SetMeter(const ProgressMeter& meter) {
+  impl_->meter_ = meter;
+}
 std::string EmbeddingLearner::Save() const { return impl_->Save(); }
 absl::Status EmbeddingLearner::Restore(absl::string_view state) {
   return impl_->Restore(state);

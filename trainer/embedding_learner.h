@@ -62,6 +62,8 @@ class EmbeddingLearner : public Learner {
                        absl::Span<float> logits) const override;
   v1::Metrics Progress() const override;
   void ResetProgress() override;
+  ProgressMeter Meter() const override;
+  void SetMeter(const ProgressMeter& meter) override;
 
   // state := magic "AXEMBD01", u64 parameters, u64 steps, u64 schedule's
   //          begin, u64 its length, u64 examples, f64 rate scale, parameters,

@@ -404,6 +404,12 @@ absl::Status ExampleBlocks::CloseBlock() {
   const uint64_t bytes = words.size() * 8;
   Slot slot;
   slot.bytes = bytes;
+  Header h;
+  memcpy(static_cast<void*>(&h), words.data(), sizeof(h));
+  entries_ += h.entries;
+  checksum_ = Hash64(
+      {reinterpret_cast<const char*>(&h.checksum), sizeof(h.checksum)},
+      checksum_);
   if (options_.max_memory_bytes != 0 &&
       memory_bytes_ + bytes > options_.max_memory_bytes) {
     if (file_ == nullptr) {
@@ -412,13 +418,9 @@ absl::Status ExampleBlocks::CloseBlock() {
     slot.offset = spilled_bytes_;
     RETURN_IF_ERROR(file_->Write(
         slot.offset, reinterpret_cast<const char*>(words.data()), bytes));
-    Header h;
-    memcpy(static_cast<void*>(&h), words.data(), sizeof(h));
-    entries_ += h.entries;
     spilled_bytes_ += bytes;
   } else {
     ASSIGN_OR_RETURN(ExampleBlock block, ExampleBlock::Parse(std::move(words)));
-    entries_ += block.entries();
     slot.block = std::make_shared<const ExampleBlock>(std::move(block));
     memory_bytes_ += bytes;
   }

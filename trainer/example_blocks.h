@@ -131,6 +131,8 @@ class ExampleBlocks {
   uint64_t examples() const { return examples_; }
   uint64_t clicks() const { return clicks_; }
   uint64_t entries() const { return entries_; }
+  // Of the blocks' checksums in their order.
+  uint64_t checksum() const { return checksum_; }
   size_t blocks() const { return slots_.size(); }
   uint64_t memory_bytes() const { return memory_bytes_; }
   uint64_t spilled_bytes() const { return spilled_bytes_; }
@@ -170,6 +172,7 @@ class ExampleBlocks {
   uint64_t examples_ = 0;
   uint64_t clicks_ = 0;
   uint64_t entries_ = 0;
+  uint64_t checksum_ = 0;
   uint64_t memory_bytes_ = 0;
   uint64_t spilled_bytes_ = 0;
 };

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "proto/trainer_config.pb.h"
 #include "proto/training_report.pb.h"
+#include "trainer/checkpoint.h"
 #include "trainer/example_blocks.h"
 #include "trainer/learner.h"
 #include "trainer/step_progress.h"
@@ -26,6 +27,9 @@ struct FitOptions {
   // After a pass that did not improve the metric: learning rates x 0.1, while
   // their factor is above this. 0: no plateau schedule.
   double plateau_floor = 0;
+  // Over all passes: after so many blocks Fit writes a checkpoint and returns,
+  // to go on in a later call. 0: at the end.
+  uint64_t pause_after_blocks = 0;
 };
 
 struct FitResult {
@@ -36,14 +40,20 @@ struct FitResult {
   // stopping, else the last.
   uint32_t best_pass = 0;
   double seconds = 0;
+  // False: paused.
+  bool finished = true;
 };
 
 // `validation` may be empty when neither early stopping nor a plateau asks for
-// it. Errors are the blocks' and the learner's.
+// it. With `checkpoints` the learner, which is new, goes on where the
+// checkpoint was written, and its result is that of a run without interruption
+// but for `seconds`; checkpoints are written when they are due. Errors are the
+// blocks' and the learner's. REQUIRES: checkpoints, when it pauses.
 absl::StatusOr<FitResult> Fit(const FitOptions& options,
                               const ExampleBlocks& training,
                               const ExampleBlocks& validation, Learner* learner,
-                              StepProgress* progress);
+                              StepProgress* progress,
+                              Checkpoints* checkpoints = nullptr);
 
 // Metrics of the learner's predictions, without calibration.
 absl::StatusOr<v1::Metrics> Validate(const ExampleBlocks& blocks,

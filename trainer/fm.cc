@@ -298,14 +298,19 @@ absl::Status FmLearner::Predict(const ExampleBlock& block,
   return impl_->Predict(block, logits);
 }
 
-v1::Metrics FmLearner::Progress() const {
+v1::Metrics FmLearner::Progress() const { return Meter().Metrics(); }
+
+void FmLearner::ResetProgress() { SetMeter({}); }
+
+ProgressMeter FmLearner::Meter() const {
   ProgressMeter all;
   for (const Lane& lane : impl_->lanes_) all.Merge(lane.meter);
-  return all.Metrics();
+  return all;
 }
 
-void FmLearner::ResetProgress() {
+void FmLearner::SetMeter(const ProgressMeter& meter) {
   for (Lane& lane : impl_->lanes_) lane.meter.Reset();
+  impl_->lanes_[0].meter = meter;
 }
 
 uint64_t FmLearner::rows() const { return impl_->rows_; }

@@ -71,6 +71,8 @@ class FmLearner : public Learner {
                        absl::Span<float> logits) const override;
   v1::Metrics Progress() const override;
   void ResetProgress() override;
+  ProgressMeter Meter() const override;
+  void SetMeter(const ProgressMeter& meter) override;
 
   // state := magic "AXFMLR01", u64 rows, u64 examples seen, f64 bias z,
   //          f64 bias n, f64 initial bias, u32 dim, u32 optimizer,

@@ -223,14 +223,19 @@ absl::Status FtrlLearner::Predict(const ExampleBlock& block,
   return impl_->Predict(block, logits);
 }
 
-v1::Metrics FtrlLearner::Progress() const {
+v1::Metrics FtrlLearner::Progress() const { return Meter().Metrics(); }
+
+void FtrlLearner::ResetProgress() { SetMeter({}); }
+
+ProgressMeter FtrlLearner::Meter() const {
   ProgressMeter all;
   for (const Lane& lane : impl_->lanes_) all.Merge(lane.meter);
-  return all.Metrics();
+  return all;
 }
 
-void FtrlLearner::ResetProgress() {
+void FtrlLearner::SetMeter(const ProgressMeter& meter) {
   for (Lane& lane : impl_->lanes_) lane.meter.Reset();
+  impl_->lanes_[0].meter = meter;
 }
 
 uint64_t FtrlLearner::rows() const { return impl_->table_.size(); }

@@ -86,6 +86,8 @@ class FtrlLearner : public Learner {
                        absl::Span<float> logits) const override;
   v1::Metrics Progress() const override;
   void ResetProgress() override;
+  ProgressMeter Meter() const override;
+  void SetMeter(const ProgressMeter& meter) override;
 
   // state := magic "AXFTRL01", u64 rows, u64 examples seen, f64 bias z,
   //          f64 bias n, f64 initial bias, (f32 z, f32 n)[rows],

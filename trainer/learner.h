@@ -10,6 +10,7 @@
 #include "absl/types/span.h"
 #include "proto/training_report.pb.h"
 #include "trainer/example_blocks.h"
+#include "trainer/progress.h"
 
 namespace adrank {
 
@@ -40,8 +41,13 @@ class Learner {
   virtual v1::Metrics Progress() const = 0;
   // Starts a new pass.
   virtual void ResetProgress() = 0;
+  // What Progress is computed from, to be put back after a Restore within a
+  // pass.
+  virtual ProgressMeter Meter() const = 0;
+  virtual void SetMeter(const ProgressMeter& meter) = 0;
 
-  // The whole optimizer state; Restore continues as if never interrupted.
+  // The whole optimizer state; Restore continues as if never interrupted (but
+  // for the meter).
   virtual std::string Save() const = 0;
   // DataLoss for damaged bytes, FailedPrecondition for another learner's or a
   // newer format; on error the learner is unchanged.

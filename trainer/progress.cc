@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
+
+#include "absl/strings/str_cat.h"
 
 namespace adrank {
 namespace {
@@ -28,13 +31,13 @@ void ProgressMeter::Add(double logit, double p, bool label, float weight) {
   }
   const double observed = std::max(label ? p : 1 - p, 1e-15);
   const int64_t fixed_weight = Fixed(weight);
-  loss_ += Fixed(-std::log(observed) * weight);
-  pctr_ += Fixed(p * weight);
-  weight_ += fixed_weight;
-  ++examples_;
+  sums_.loss += Fixed(-std::log(observed) * weight);
+  sums_.pctr += Fixed(p * weight);
+  sums_.weight += fixed_weight;
+  ++sums_.examples;
   if (label) {
-    ++clicks_;
-    click_weight_ += fixed_weight;
+    ++sums_.clicks;
+    sums_.click_weight += fixed_weight;
   }
   const double place = (logit + 16) * (kBins / 32);
   const int bin = static_cast<int>(std::min(std::max(place, 0.0), kBins - 1.0));
@@ -42,16 +45,35 @@ void ProgressMeter::Add(double logit, double p, bool label, float weight) {
 }
 
 void ProgressMeter::Merge(const ProgressMeter& other) {
-  examples_ += other.examples_;
-  clicks_ += other.clicks_;
-  loss_ += other.loss_;
-  pctr_ += other.pctr_;
-  weight_ += other.weight_;
-  click_weight_ += other.click_weight_;
+  sums_.examples += other.sums_.examples;
+  sums_.clicks += other.sums_.clicks;
+  sums_.loss += other.sums_.loss;
+  sums_.pctr += other.sums_.pctr;
+  sums_.weight += other.sums_.weight;
+  sums_.click_weight += other.sums_.click_weight;
   for (int i = 0; i < 2 * kBins; ++i) bins_[i] += other.bins_[i];
 }
 
 void ProgressMeter::Reset() { *this = ProgressMeter(); }
+
+std::string ProgressMeter::Save() const {
+  std::string state(sizeof(sums_) + bins_.size() * sizeof(bins_[0]), 0);
+  memcpy(state.data(), &sums_, sizeof(sums_));
+  memcpy(state.data() + sizeof(sums_), bins_.data(),
+         state.size() - sizeof(sums_));
+  return state;
+}
+
+absl::Status ProgressMeter::Restore(absl::string_view state) {
+  if (state.size() != sizeof(sums_) + bins_.size() * sizeof(bins_[0])) {
+    return absl::DataLossError(
+        absl::StrCat("progress: ", state.size(), " bytes are not its state"));
+  }
+  memcpy(&sums_, state.data(), sizeof(sums_));
+  memcpy(bins_.data(), state.data() + sizeof(sums_),
+         state.size() - sizeof(sums_));
+  return absl::OkStatus();
+}
 
 double ProgressMeter::HistogramAuc() const {
   double below = 0, pairs = 0, clicks = 0;
@@ -67,17 +89,17 @@ double ProgressMeter::HistogramAuc() const {
 
 v1::Metrics ProgressMeter::Metrics() const {
   v1::Metrics m;
-  m.set_examples(examples_);
-  m.set_clicks(clicks_);
-  const double weight = static_cast<double>(weight_);
-  const double clicks = static_cast<double>(click_weight_);
-  const bool empty = weight_ == 0;
-  const bool both = click_weight_ > 0 && click_weight_ < weight_;
-  m.set_mean_pctr(empty ? kNan : static_cast<double>(pctr_) / weight);
+  m.set_examples(sums_.examples);
+  m.set_clicks(sums_.clicks);
+  const double weight = static_cast<double>(sums_.weight);
+  const double clicks = static_cast<double>(sums_.click_weight);
+  const bool empty = sums_.weight == 0;
+  const bool both = sums_.click_weight > 0 && sums_.click_weight < sums_.weight;
+  m.set_mean_pctr(empty ? kNan : static_cast<double>(sums_.pctr) / weight);
   m.set_ctr(empty ? kNan : clicks / weight);
-  m.set_logloss(empty ? kNan : static_cast<double>(loss_) / weight);
+  m.set_logloss(empty ? kNan : static_cast<double>(sums_.loss) / weight);
   m.set_normalized_entropy(both ? m.logloss() / Entropy(m.ctr()) : kNan);
-  m.set_calibration_ratio(clicks > 0 ? static_cast<double>(pctr_) / clicks
+  m.set_calibration_ratio(clicks > 0 ? static_cast<double>(sums_.pctr) / clicks
                                      : kNan);
   m.set_auc(HistogramAuc());
   m.mutable_auc_interval()->set_estimate(m.auc());

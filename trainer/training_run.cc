@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "base/files.h"
 #include "base/log.h"
 #include "base/rng.h"
@@ -18,6 +19,7 @@
 #include "model/model_store.h"
 #include "storage/event_log_reader.h"
 #include "trainer/calibration.h"
+#include "trainer/checkpoint.h"
 #include "trainer/click_delay.h"
 #include "trainer/drift.h"
 #include "trainer/evaluation_scan.h"
@@ -46,10 +48,10 @@ constexpr uint64_t kDropSalt = 0x64726f70;
 class Run {
  public:
   Run(const v1::TrainerConfig& config, StepProgress* progress,
-      const std::function<void(const char*)>& publish_step)
+      const std::function<void(const char*)>& step)
       : config_(config),
         progress_(progress),
-        publish_step_(publish_step),
+        step_(step),
         budget_(PlanMemory(config)),
         store_(config.model_dir(), config.model_name()) {
     report_.set_model_name(config.model_name());
@@ -78,6 +80,7 @@ class Run {
       RETURN_IF_ERROR((this->*step)());
       if (report_.verdict() != v1::TrainingReport::VERDICT_UNSPECIFIED) break;
     }
+    if (!config_.evaluate_only()) Checkpoints(CheckpointPlan()).Remove();
     return std::move(report_);
   }
 
@@ -120,6 +123,7 @@ class Run {
   absl::Status Pack();
   absl::Status PackValidation();
   absl::Status Learn();
+  CheckpointOptions CheckpointPlan() const;
   absl::Status FreezeContents();
   absl::Status Score();
   absl::Status ScoreLive();
@@ -140,7 +144,7 @@ class Run {
   // Constant after construction.
   const v1::TrainerConfig& config_;
   StepProgress* const progress_;
-  const std::function<void(const char*)>& publish_step_;
+  const std::function<void(const char*)>& step_;
   const MemoryBudget budget_;
   const ModelStore store_;
   LabelOptions labels_;
@@ -461,8 +465,18 @@ absl::Status Run::Learn() {
     learner_->Begin(packed_->examples() * fit.passes);
     optimizer_state_.reset();
   }
+  CheckpointOptions plan = CheckpointPlan();
+  plan.fingerprint = TrainingFingerprint(
+      config_,
+      absl::StrJoin({windows_.train_begin_ms, windows_.train_end_ms,
+                     windows_.calibration_end_ms, windows_.evaluation_end_ms,
+                     report_.incumbent_version(), report_.parent_version()},
+                    " "),
+      *packed_, *validation_);
+  Checkpoints checkpoints(std::move(plan));
   ASSIGN_OR_RETURN(FitResult result,
-                   Fit(fit, *packed_, *validation_, learner_.get(), progress_));
+                   Fit(fit, *packed_, *validation_, learner_.get(), progress_,
+                       config_.checkpoint().off() ? nullptr : &checkpoints));
   for (v1::Metrics& m : result.progressive) {
     *report_.add_progressive() = std::move(m);
   }
@@ -482,6 +496,17 @@ absl::Status Run::Learn() {
     return absl::OkStatus();
   }
   return FreezeContents();
+}
+
+CheckpointOptions Run::CheckpointPlan() const {
+  CheckpointOptions options;
+  options.path =
+      files::Join(files::Join(config_.model_dir(), config_.model_name()),
+                  kCheckpointFile);
+  options.every = absl::Seconds(config_.checkpoint().every_s());
+  options.every_blocks = config_.checkpoint().every_blocks();
+  if (step_) options.learnt = [this] { step_("learnt a block"); };
+  return options;
 }
 
 absl::Status Run::FreezeContents() {
@@ -714,7 +739,7 @@ absl::Status Run::Publish() {
   inside.mutable_golden()->clear_score_micros();
   ASSIGN_OR_RETURN(std::string json, ReportJson(inside));
   contents_.extra_files.emplace_back(kReportFile, std::move(json));
-  RETURN_IF_ERROR(store_.Publish(contents_, publish_step_));
+  RETURN_IF_ERROR(store_.Publish(contents_, step_));
   End("publish", plan_->rows());
   report_.set_verdict(v1::TrainingReport::PUBLISHED);
   return absl::OkStatus();
@@ -729,8 +754,8 @@ absl::Status Run::EndEvaluation() {
 
 absl::StatusOr<v1::TrainingReport> RunTraining(
     const v1::TrainerConfig& config, StepProgress* progress,
-    const std::function<void(const char*)>& publish_step) {
-  return Run(config, progress, publish_step).Go();
+    const std::function<void(const char*)>& step) {
+  return Run(config, progress, step).Go();
 }
 
 }  // namespace adrank

@@ -14,6 +14,8 @@ namespace adrank {
 // Files that a trainer adds to a bundle.
 inline constexpr char kOptimizerFile[] = "optimizer.bin";
 inline constexpr char kReportFile[] = "report.json";
+// Of a run that was killed, in the model's folder.
+inline constexpr char kCheckpointFile[] = ".checkpoint";
 // Reports of the last run and the last evaluate_only run, in the model's
 // folder.
 inline constexpr char kLastReportFile[] = "last_report.json";
@@ -28,10 +30,11 @@ inline constexpr char kLastEvaluationFile[] = "last_evaluation.json";
 // The bytes of a published bundle are a function of the log's content, the
 // config (without threads and directories) and the live bundle.
 //
-// `publish_step` goes to ModelStore::Publish.
+// `step` is called after every block that is learnt, when its checkpoint is
+// written if one was due, and goes to ModelStore::Publish.
 absl::StatusOr<v1::TrainingReport> RunTraining(
     const v1::TrainerConfig& config, StepProgress* progress,
-    const std::function<void(const char*)>& publish_step = {});
+    const std::function<void(const char*)>& step = {});
 
 }  // namespace adrank
 

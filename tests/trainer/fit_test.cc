@@ -41,6 +41,8 @@ class ALearner : public Learner {
   }
   v1::Metrics Progress() const override { return {}; }
   void ResetProgress() override { ++passes_; }
+  ProgressMeter Meter() const override { return {}; }
+  void SetMeter(const ProgressMeter&) override {}
   std::string Save() const override { return absl::StrCat(passes_); }
   absl::Status Restore(absl::string_view state) override {
     CHECK(absl::SimpleAtoi(state, &passes_));
