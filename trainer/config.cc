@@ -16,6 +16,7 @@
 #include "model/graph.h"
 #include "model/slice_reader.h"
 #include "trainer/make_learner.h"
+#include "trainer/search_space.h"
 #include "trainer/slices.h"
 #include "trainer/windows.h"
 
@@ -312,6 +313,9 @@ absl::StatusOr<v1::TrainerConfig> ResolveConfig(v1::TrainerConfig config) {
         config.calibration().method() != v1::CalibrationConfig::NONE,
         config.mutable_embedding()));
   }
+  if (config.has_search()) {
+    RETURN_IF_ERROR(ResolveSearch(config, config.mutable_search()));
+  }
   if (VocabularyNeedsOf(config).out_of_vocabulary == v1::OOV_RARE &&
       config.vocabulary().filter_bytes() > 0) {
     return Wrong("vocabulary.filter_bytes",
@@ -334,8 +338,11 @@ absl::StatusOr<v1::TrainerConfig> ResolveConfig(v1::TrainerConfig config) {
 absl::StatusOr<v1::TrainerConfig> LoadConfig(const std::string& path) {
   ASSIGN_OR_RETURN(v1::TrainerConfig config,
                    ReadTextProto<v1::TrainerConfig>(path));
-  auto resolved = ResolveConfig(std::move(config));
+  auto resolved = ResolveConfig(config);
   if (!resolved.ok()) return Annotate(resolved.status(), path);
+  if (config.has_search()) {
+    RETURN_IF_ERROR(Annotate(PlanTrials(config).status(), path));
+  }
   return resolved;
 }
 

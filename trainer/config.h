@@ -14,7 +14,7 @@ namespace adrank {
 // range, a feature spec that does not compile or windows that make no sense.
 absl::StatusOr<v1::TrainerConfig> ResolveConfig(v1::TrainerConfig config);
 
-// ReadTextProto, then ResolveConfig; errors start with the path (and line and
+// ReadTextProto, then ResolveConfig, and a search's trials too; errors start with the path (and line and
 // column where the text itself is wrong).
 absl::StatusOr<v1::TrainerConfig> LoadConfig(const std::string& path);
 

@@ -177,7 +177,7 @@ absl::Status Fitting::LearnPass() {
   std::vector<uint32_t> order = Permutation(training_.blocks(), seed);
   if (!shuffled) std::sort(order.begin(), order.end());
   progress_->Begin(
-      absl::StrCat("learn ", head_.pass() + 1, "/", options_.passes));
+      absl::StrCat(options_.step, " ", head_.pass() + 1, "/", options_.passes));
   if (!resumed_) learner_->ResetProgress();
   resumed_ = false;
   const double total = static_cast<double>(training_.examples());

@@ -4,6 +4,7 @@
 #define ADRANK_TRAINER_FIT_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -30,6 +31,8 @@ struct FitOptions {
   // Over all passes: after so many blocks Fit writes a checkpoint and returns,
   // to go on in a later call. 0: at the end.
   uint64_t pause_after_blocks = 0;
+  // What the progress line calls a pass, before its number.
+  std::string step = "learn";
 };
 
 struct FitResult {

@@ -114,7 +114,8 @@ FitOptions FitOptionsOf(const v1::TrainerConfig& config) {
 
 bool NeedsValidation(const v1::TrainerConfig& config) {
   const FitOptions options = FitOptionsOf(config);
-  return options.early_stopping.patience() > 0 || options.plateau_floor > 0;
+  return options.early_stopping.patience() > 0 || options.plateau_floor > 0 ||
+         config.has_search();
 }
 
 absl::StatusOr<std::unique_ptr<Learner>> MakeLearner(

@@ -24,7 +24,7 @@ VocabularyNeeds VocabularyNeedsOf(const v1::TrainerConfig& config);
 // How the family goes over its examples.
 FitOptions FitOptionsOf(const v1::TrainerConfig& config);
 
-// Whether a validation window is looked at while learning.
+// Whether a validation window is looked at while learning, or by a search.
 bool NeedsValidation(const v1::TrainerConfig& config);
 
 // FtrlLearner without `embedding`; FmLearner for a linear part and FM alone

@@ -447,7 +447,8 @@ void AddReport(const TrainingReport* report, MetricsWriter* out) {
 
 }  // namespace
 
-absl::StatusOr<std::string> ReportJson(const TrainingReport& report) {
+absl::StatusOr<std::string> ReportJson(
+    const google::protobuf::Message& report) {
   google::protobuf::util::JsonPrintOptions options;
   options.add_whitespace = true;
   options.preserve_proto_field_names = true;

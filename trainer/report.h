@@ -7,13 +7,15 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "google/protobuf/message.h"
 #include "proto/training_report.pb.h"
 
 namespace adrank {
 
 // Protobuf's JSON with the names of the proto and every field that has a value;
 // NaN is "NaN". The same report always gives the same text.
-absl::StatusOr<std::string> ReportJson(const v1::TrainingReport& report);
+absl::StatusOr<std::string> ReportJson(
+    const google::protobuf::Message& report);
 
 // Tables of at most 80 columns: verdict and reasons, windows, join, candidate
 // against live model, the largest slices. Times in `zone`.

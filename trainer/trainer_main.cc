@@ -1,8 +1,8 @@
 // adrank-trainer --config FILE [--check_config]
 //
-// Exit codes: 0 published (or evaluated, or the config is good), 1 failed, 2
-// bad usage or config, 3 not published: the gate refused, or there was nothing
-// to train.
+// Exit codes: 0 published (or evaluated, searched, or the config is good), 1
+// failed, 2 bad usage or config, 3 not published: the gate refused, or there
+// was nothing to train.
 #include <cstdio>
 #include <string>
 
@@ -15,6 +15,7 @@
 #include "base/textproto.h"
 #include "trainer/config.h"
 #include "trainer/report.h"
+#include "trainer/search.h"
 #include "trainer/slices.h"
 #include "trainer/step_progress.h"
 #include "trainer/training_run.h"
@@ -117,6 +118,26 @@ int Train(const v1::TrainerConfig& config) {
              : kNotPublished;
 }
 
+// A search instead of a night; `path` is read again, since the trials need it
+// as it was written.
+int Search(const std::string& path) {
+  StepProgress progress(Clock::Real());
+  const auto written = ReadTextProto<v1::TrainerConfig>(path);
+  const auto report = written.ok()
+                          ? RunSearch(*written, &progress)
+                          : absl::StatusOr<v1::SearchReport>(written.status());
+  if (!report.ok()) {
+    LOG(ERROR) << report.status().message();
+    return kFailed;
+  }
+  for (const std::string& reason : report->reasons()) {
+    std::printf("NOTHING TO TRAIN: %s\n", reason.c_str());
+  }
+  if (report->trials().empty()) return kNotPublished;
+  std::fputs(SearchText(*report).c_str(), stdout);
+  return kDone;
+}
+
 int Main(int argc, char** argv) {
   InitLogging(argv[0]);
   Flags flags;
@@ -136,7 +157,7 @@ int Main(int argc, char** argv) {
                 PrintTextProto(*config).c_str());
     return kDone;
   }
-  return Train(*config);
+  return config->has_search() ? Search(flags.config) : Train(*config);
 }
 
 }  // namespace

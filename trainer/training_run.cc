@@ -84,6 +84,21 @@ class Run {
     return std::move(report_);
   }
 
+  // See PackLog.
+  absl::StatusOr<v1::TrainingReport> PackFor(
+      const std::function<absl::Status(const PackedLog&)>& use) {
+    for (auto step : {&Run::OpenLog, &Run::CutWindows, &Run::CompileSpec,
+                      &Run::Extract, &Run::Pack, &Run::PackValidation}) {
+      RETURN_IF_ERROR((this->*step)());
+      if (report_.verdict() != v1::TrainingReport::VERDICT_UNSPECIFIED) {
+        return std::move(report_);
+      }
+    }
+    ASSIGN_OR_RETURN(const FieldLayout layout, LayoutOf(extractor_->spec()));
+    RETURN_IF_ERROR(use({layout, plan_->rows(), *packed_, *validation_}));
+    return std::move(report_);
+  }
+
  private:
   absl::Status Nothing(std::string reason) {
     report_.set_verdict(v1::TrainingReport::NOTHING_TO_TRAIN);
@@ -756,6 +771,13 @@ absl::StatusOr<v1::TrainingReport> RunTraining(
     const v1::TrainerConfig& config, StepProgress* progress,
     const std::function<void(const char*)>& step) {
   return Run(config, progress, step).Go();
+}
+
+absl::StatusOr<v1::TrainingReport> PackLog(
+    const v1::TrainerConfig& config, StepProgress* progress,
+    const std::function<absl::Status(const PackedLog&)>& use) {
+  const std::function<void(const char*)> no_step;
+  return Run(config, progress, no_step).PackFor(use);
 }
 
 }  // namespace adrank

@@ -2,11 +2,14 @@
 #ifndef ADRANK_TRAINER_TRAINING_RUN_H_
 #define ADRANK_TRAINER_TRAINING_RUN_H_
 
+#include <cstdint>
 #include <functional>
 
 #include "absl/status/statusor.h"
+#include "model/graph.h"
 #include "proto/trainer_config.pb.h"
 #include "proto/training_report.pb.h"
+#include "trainer/example_blocks.h"
 #include "trainer/step_progress.h"
 
 namespace adrank {
@@ -35,6 +38,20 @@ inline constexpr char kLastEvaluationFile[] = "last_evaluation.json";
 absl::StatusOr<v1::TrainingReport> RunTraining(
     const v1::TrainerConfig& config, StepProgress* progress,
     const std::function<void(const char*)>& step = {});
+
+// What trials of a search learn from; valid while it is passed on.
+struct PackedLog {
+  const FieldLayout& fields;
+  uint64_t rows;  // of the model
+  const ExampleBlocks& training;
+  const ExampleBlocks& validation;  // of the calibration window
+};
+
+// The same as far as packing, from scratch, then `use`. The report has a verdict
+// when there was nothing to train. REQUIRES: config.has_search().
+absl::StatusOr<v1::TrainingReport> PackLog(
+    const v1::TrainerConfig& config, StepProgress* progress,
+    const std::function<absl::Status(const PackedLog&)>& use);
 
 }  // namespace adrank
 

@@ -65,6 +65,21 @@ gate { min_examples: 100000000 }'
     echo "FAILED: last_report.json is not of the last run"
     failed=1
   }
+  config search 'search { parameters { path: "logistic.alpha" low: 0.01 high: 0.3 log: true }
+  parameters { path: "logistic.l1" values: ["0", "4"] } rungs: 2 }'
+  expect 0 "logistic.alpha" --config "$dir/search"
+  grep -q 'best$' "$dir/models/ctr/search.tsv" || {
+    echo "FAILED: no best trial in search.tsv"
+    failed=1
+  }
+  expect 0 "attribution_window_s: 86400" \
+    --config "$dir/models/ctr/best.trainer.textproto" --check_config
+  config unknown 'search { parameters { path: "logistic.alhpa" values: "1" } }'
+  expect 2 'search.parameters[0].path: "logistic.alhpa": no field' \
+    --config "$dir/unknown"
+  config repack 'search { parameters { path: "logistic.min_count" values: "1" } }'
+  expect 2 "logistic.min_count decides what is packed" --config "$dir/repack" \
+    --check_config
   [ "$(cat "$dir/models/ctr/published")" = 1 ] || failed=1
 fi
 [ $failed = 0 ] && echo "exit codes and messages: OK"
