@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "model/kernels/vector.h"
 #include "trainer/adam_step.h"
 #include "trainer/graph_trainer.h"
 
@@ -31,14 +32,21 @@ void DenseAdam::StartAverage(const std::vector<float>& parameters) {
 }
 
 double DenseAdam::Squares(const std::vector<float>& parameters,
-                          std::vector<float>& gradients) const {
+                          std::vector<float>& gradients,
+                          ThreadTeam* team) const {
   if (l2_ > 0) {
     for (const auto& [begin, n] : regularized_) {
       AddDecay(n, l2_, &parameters[begin], &gradients[begin]);
     }
   }
+  std::vector<double> squares((gradients.size() + kRange - 1) / kRange);
+  ParallelFor(team, squares.size(), [&](size_t i, uint32_t) {
+    const size_t begin = i * kRange;
+    const size_t size = std::min(gradients.size() - begin, kRange);
+    squares[i] = DotFixed(&gradients[begin], &gradients[begin], size);
+  });
   double sum = 0;
-  for (const float g : gradients) sum += double{g} * g;
+  for (const double s : squares) sum += s;
   return sum;
 }
 

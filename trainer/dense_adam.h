@@ -25,7 +25,7 @@ class DenseAdam {
 
   // Adds the L2 part to the gradients; returns their sum of squares.
   double Squares(const std::vector<float>& parameters,
-                 std::vector<float>& gradients) const;
+                 std::vector<float>& gradients, ThreadTeam* team) const;
   // One step with gradients x scale. Running statistics of batch norm only
   // enter the average.
   void Step(float rate_factor, float scale, const std::vector<float>& gradients,

@@ -39,8 +39,8 @@ struct RowTableOptions {
 };
 
 // A row is [embedding, linear weight, padding] of stride() floats. New rows are
-// N(0, initial_std) in the embedding, a function of seed and row, and 0 in the
-// linear weight. Different rows may be worked on by different threads.
+// nearly N(0, initial_std) in the embedding, a function of seed and row, and 0
+// in the linear weight. Different rows may be worked on by different threads.
 class RowTable {
  public:
   RowTable(const RowTableOptions& options, uint64_t rows);

@@ -174,6 +174,7 @@ auto FloatRows(const float* x, size_t ld) {
     Prefetch(row + kRowsAhead * ld, count);
     size_t i = 0;
     for (; i + 16 <= count; i += 16) std::memcpy(out + i, row + i, 64);
+    for (; i + 8 <= count; i += 8) std::memcpy(out + i, row + i, 32);
     for (; i < count; ++i) std::memcpy(out + i, row + i, 4);
   };
 }
