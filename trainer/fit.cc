@@ -83,8 +83,11 @@ class Fitting {
   absl::StatusOr<FitResult> Go() {
     Resume();
     for (; head_.pass() < options_.passes && !watch_.stops(); NextPass()) {
-      RETURN_IF_ERROR(LearnPass());
-      if (head_.blocks() < training_.blocks()) {
+      const size_t end = PassEnd();
+      const bool pauses = end < training_.blocks();
+      if (head_.blocks() < end || !pauses) RETURN_IF_ERROR(LearnPass(end));
+      if (pauses) {
+        if (learnt_ > 0) seconds_ += progress_->End(learnt_, Note());
         WriteCheckpoint();
         return Result(false);
       }
@@ -98,13 +101,18 @@ class Fitting {
 
  private:
   void Resume();
-  absl::Status LearnPass();
+  absl::Status LearnPass(size_t end);
+  std::string Note() const {
+    return absl::StrFormat("NE %.5f",
+                           learner_->Progress().normalized_entropy());
+  }
   absl::Status EndPass();
   void WriteCheckpoint();
   void NextPass() {
     head_.set_pass(head_.pass() + 1);
     head_.set_blocks(0);
     head_.set_examples(0);
+    learnt_ = 0;
   }
   // Blocks to learn in this pass from its begin.
   size_t PassEnd() const {
@@ -139,6 +147,7 @@ class Fitting {
   Watch watch_;
   std::string best_;      // state of the best pass, with early stopping
   bool resumed_ = false;  // within the pass that comes
+  uint64_t learnt_ = 0;   // examples of this pass, in this call
   double seconds_ = 0;
 };
 
@@ -159,7 +168,7 @@ void Fitting::Resume() {
   head_ = from->head;
   best_ = std::string(from->best);
   for (const v1::Metrics& m : head_.validation()) watch_.Add(m);
-  resumed_ = true;
+  resumed_ = head_.blocks() > 0;
   LOG(INFO) << "resumed at pass " << head_.pass() + 1 << ", block "
             << head_.blocks() << " of " << training_.blocks();
 }
@@ -170,7 +179,8 @@ void Fitting::WriteCheckpoint() {
   checkpoints_->Write({head_, meter, state, best_});
 }
 
-absl::Status Fitting::LearnPass() {
+// Up to block `end` of the pass's order.
+absl::Status Fitting::LearnPass(size_t end) {
   const bool shuffled =
       head_.pass() > 0 ? options_.shuffle : options_.shuffle_first;
   const uint64_t seed = MixBits(options_.seed ^ kShuffleSalt) + head_.pass();
@@ -180,8 +190,9 @@ absl::Status Fitting::LearnPass() {
       absl::StrCat(options_.step, " ", head_.pass() + 1, "/", options_.passes));
   if (!resumed_) learner_->ResetProgress();
   resumed_ = false;
-  const double total = static_cast<double>(training_.examples());
-  const size_t begin = head_.blocks(), end = std::max(begin, PassEnd());
+  const double left =
+      static_cast<double>(training_.examples() - head_.examples());
+  const size_t begin = head_.blocks();
   const auto learn = [&](const ExampleBlock& block) {
     std::vector<uint32_t> rows;
     if (shuffled) {
@@ -190,9 +201,8 @@ absl::Status Fitting::LearnPass() {
     RETURN_IF_ERROR(learner_->Update(block, rows));
     head_.set_blocks(head_.blocks() + 1);
     head_.set_examples(head_.examples() + block.examples());
-    progress_->Update(
-        static_cast<double>(head_.examples()) / total, head_.examples(),
-        absl::StrFormat("NE %.5f", learner_->Progress().normalized_entropy()));
+    learnt_ += block.examples();
+    progress_->Update(static_cast<double>(learnt_) / left, learnt_, Note());
     if (checkpoints_ == nullptr) return absl::OkStatus();
     if (checkpoints_->Due()) WriteCheckpoint();
     checkpoints_->Learnt();
@@ -204,8 +214,7 @@ absl::Status Fitting::LearnPass() {
 
 absl::Status Fitting::EndPass() {
   *head_.add_progressive() = learner_->Progress();
-  std::string note =
-      absl::StrFormat("NE %.5f", learner_->Progress().normalized_entropy());
+  std::string note = Note();
   if (watches()) {
     ASSIGN_OR_RETURN(v1::Metrics metrics, Validate(validation_, *learner_));
     absl::StrAppend(&note, absl::StrFormat(", validation AUC %.5f logloss %.5f",
@@ -217,7 +226,7 @@ absl::Status Fitting::EndPass() {
     }
     if (watch_.lowers_rate()) learner_->ScaleRate(kPlateauFactor);
   }
-  seconds_ += progress_->End(training_.examples(), note);
+  seconds_ += progress_->End(learnt_, note);
   return absl::OkStatus();
 }
 
