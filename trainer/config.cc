@@ -128,6 +128,14 @@ absl::Status ResolveEmbedding(const v1::FeatureSpec& spec, bool calibrates,
   RETURN_IF_ERROR(Annotate(
       Graph::Create(embedding->graph(), layout, true).status(), "embedding"));
   RETURN_IF_ERROR(ResolveTable(embedding->mutable_table()));
+  if (embedding->table().kind() == v1::TableOptimizer::FTRL &&
+      !(embedding->graph().linear() &&
+        embedding->graph().pairwise() == v1::ModelGraph::FM &&
+        embedding->graph().streams().empty() &&
+        embedding->table().has_linear_ftrl())) {
+    return Wrong("embedding.table.kind",
+                 "FTRL is for a linear part and FM alone, with linear_ftrl");
+  }
   RETURN_IF_ERROR(ResolveSchedule(embedding->mutable_schedule()));
   RETURN_IF_ERROR(InRange("embedding.passes", embedding->passes(), 0, 1000));
   RETURN_IF_ERROR(

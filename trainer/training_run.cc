@@ -137,6 +137,7 @@ class Run {
   absl::Status Extract();
   absl::Status Pack();
   absl::Status PackValidation();
+  absl::Status ContinueLearner();
   absl::Status Learn();
   CheckpointOptions CheckpointPlan() const;
   absl::Status FreezeContents();
@@ -466,20 +467,31 @@ absl::Status Run::PackValidation() {
   return absl::OkStatus();
 }
 
+// From the parent's optimizer state, or cold when it is of another family,
+// graph or optimizer.
+absl::Status Run::ContinueLearner() {
+  const absl::Status restored = learner_->Restore(*optimizer_state_);
+  optimizer_state_.reset();
+  if (absl::IsFailedPrecondition(restored)) {
+    Note(absl::StrCat("cold start: version ", report_.parent_version(), ": ",
+                      restored.message()));
+    report_.set_parent_version(0);
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(Annotate(restored, absl::StrCat("optimizer state of version ",
+                                                  report_.parent_version())));
+  RETURN_IF_ERROR(learner_->Remap(plan_->sources()));
+  learner_->Begin(packed_->examples() * FitOptionsOf(config_).passes);
+  return absl::OkStatus();
+}
+
 absl::Status Run::Learn() {
   RETURN_IF_ERROR(PackValidation());
   ASSIGN_OR_RETURN(const FieldLayout layout, LayoutOf(extractor_->spec()));
   ASSIGN_OR_RETURN(learner_,
                    MakeLearner(config_, layout, plan_->rows(), *packed_));
   const FitOptions fit = FitOptionsOf(config_);
-  if (optimizer_state_) {
-    RETURN_IF_ERROR(Annotate(
-        learner_->Restore(*optimizer_state_),
-        absl::StrCat("optimizer state of version ", report_.parent_version())));
-    RETURN_IF_ERROR(learner_->Remap(plan_->sources()));
-    learner_->Begin(packed_->examples() * fit.passes);
-    optimizer_state_.reset();
-  }
+  if (optimizer_state_) RETURN_IF_ERROR(ContinueLearner());
   CheckpointOptions plan = CheckpointPlan();
   plan.fingerprint = TrainingFingerprint(
       config_,
@@ -515,9 +527,8 @@ absl::Status Run::Learn() {
 
 CheckpointOptions Run::CheckpointPlan() const {
   CheckpointOptions options;
-  options.path =
-      files::Join(files::Join(config_.model_dir(), config_.model_name()),
-                  kCheckpointFile);
+  options.path = files::Join(
+      files::Join(config_.model_dir(), config_.model_name()), kCheckpointFile);
   options.every = absl::Seconds(config_.checkpoint().every_s());
   options.every_blocks = config_.checkpoint().every_blocks();
   if (step_) options.learnt = [this] { step_("learnt a block"); };
