@@ -182,7 +182,7 @@ class Bench {
               })
               .ok());
     *packed = ExampleBlocks();
-    const LogisticWeights weights = (*learner)->Freeze();
+    const FrozenLogistic weights = (*learner)->Freeze();
     const std::string state = (*learner)->Save();
     const std::string vocabulary =
         Vocabulary::Serialize(plan.ids(), plan.oov_rows());
