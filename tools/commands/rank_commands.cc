@@ -153,7 +153,7 @@ void PrintExplanation(const v1::AdExplanation& ad) {
                absl::StrFormat("%+.4f", c.contribution()),
                absl::StrFormat("x%.2f", std::exp(c.contribution()))});
   }
-  table.Add({"  bias", "", "", absl::StrFormat("%+.4f", ad.bias()), ""});
+  table.Add({"  bias", "", "", absl::StrFormat("%+.4f", ad.base_logit()), ""});
   table.Add({"  logit", "", "", absl::StrFormat("%+.4f", ad.logit()), ""});
   absl::PrintF("%s", table.Print());
 }
