@@ -10,6 +10,8 @@
 
 namespace adrank {
 
+struct RequestRows;
+
 // What one feature adds to a logit.
 struct Contribution {
   // Index in the candidate's full row (context, ad, crosses): the index of its
@@ -28,8 +30,7 @@ struct Contribution {
 struct Explanation {
   enum class Method : uint8_t {
     // The contributions are the model's own summands; a pair's is halved
-    // between
-    // its two features. The gap is rounding.
+    // between its two features. The gap is rounding.
     kExact,
     // Integrated gradients (Sundararajan et al. 2017): the gap is what the
     // quadrature left over.
@@ -47,8 +48,15 @@ struct Explanation {
 };
 
 // One contribution a feature of candidate `i`'s full row, each of no weight and
-// 0: what a model fills in.
-std::vector<Contribution> FeaturesOf(const RequestFeatures& features, size_t i);
+// 0: what a model fills in. table_rows, by entry, are its rows of the
+// vocabulary (kNoRow: unknown). REQUIRES: i < features.candidates(), rows
+// belongs to features.
+std::vector<Contribution> FullRow(const RequestFeatures& features,
+                                  const RequestRows& rows, size_t i,
+                                  std::vector<uint32_t>* table_rows);
+
+// Sets the gap from all else.
+void CloseExplanation(Explanation* explanation);
 
 }  // namespace adrank
 

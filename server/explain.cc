@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
-#include "model/explanation.h"
+#include "model/explain.h"
 
 namespace adrank {
 namespace {
