@@ -88,6 +88,30 @@ void EmbeddingModel::Pool(const FeatureBatch& batch,
   pooled->square += square;
 }
 
+EmbeddingModel::Pooled EmbeddingModel::PoolContext(
+    const RequestFeatures& features, const RequestRows& rows,
+    std::vector<float>* x) const {
+  x->assign(graph_.context_columns, 0.0f);
+  Pooled pooled;
+  Pool(features.context, rows.context, 0, rows.context.size(), x->data(),
+       &pooled);
+  return pooled;
+}
+
+EmbeddingModel::Pooled EmbeddingModel::PoolRow(
+    const RequestFeatures& features, const RequestRows& rows, size_t i,
+    const std::vector<float>& context_x, const Pooled& context,
+    float* x) const {
+  std::copy(context_x.begin(), context_x.end(), x);
+  std::fill(x + graph_.context_columns, x + graph_.input_width(), 0.0f);
+  Pooled pooled = context;
+  Pool(features.ads, rows.ads, features.ads.offsets[i],
+       features.ads.offsets[i + 1], x, &pooled);
+  Pool(features.crosses, rows.crosses, features.crosses.offsets[i],
+       features.crosses.offsets[i + 1], x, &pooled);
+  return pooled;
+}
+
 void EmbeddingModel::Logits(const RequestFeatures& features,
                             const RequestRows& rows,
                             absl::Span<float> logits) const {
@@ -95,23 +119,14 @@ void EmbeddingModel::Logits(const RequestFeatures& features,
   thread_local Scratch scratch;
   scratch.Resize(graph_);
   const size_t width = graph_.input_width();
-  scratch.context.assign(graph_.context_columns, 0.0f);
-  Pooled context;
-  Pool(features.context, rows.context, 0, rows.context.size(),
-       scratch.context.data(), &context);
+  const Pooled context = PoolContext(features, rows, &scratch.context);
   const float bias = weights_.parameters()[0];
   for (size_t first = 0; first < logits.size(); first += kChunk) {
     const size_t n = std::min(kChunk, logits.size() - first);
     for (size_t r = 0; r < n; ++r) {
-      const size_t i = first + r;
-      float* const x = scratch.buffers[0].data() + r * width;
-      std::copy(scratch.context.begin(), scratch.context.end(), x);
-      std::fill(x + graph_.context_columns, x + width, 0.0f);
-      Pooled pooled = context;
-      Pool(features.ads, rows.ads, features.ads.offsets[i],
-           features.ads.offsets[i + 1], x, &pooled);
-      Pool(features.crosses, rows.crosses, features.crosses.offsets[i],
-           features.crosses.offsets[i + 1], x, &pooled);
+      const Pooled pooled =
+          PoolRow(features, rows, first + r, scratch.context, context,
+                  scratch.buffers[0].data() + r * width);
       scratch.shared[r] = bias + static_cast<float>(pooled.linear);
       scratch.square[r] = pooled.square;
     }

@@ -3,6 +3,7 @@
 #define ADRANK_MODEL_EMBEDDING_MODEL_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -29,6 +30,10 @@ class EmbeddingModel : public Model {
 
   void Logits(const RequestFeatures& features, const RequestRows& rows,
               absl::Span<float> logits) const override;
+  // Exact for the linear part, FM and FwFM; with streams or fusion, integrated
+  // gradients from the row without features (all embeddings 0) to the row.
+  Explanation Explain(const RequestFeatures& features, const RequestRows& rows,
+                      size_t i) const override;
 
   const Graph& graph() const { return graph_; }
   const EmbeddingView& weights() const { return weights_; }
@@ -40,11 +45,23 @@ class EmbeddingModel : public Model {
     float square = 0;
   };
   struct Scratch;
+  class Path;  // of an explanation
 
   EmbeddingModel(Graph graph, const EmbeddingView& weights);
   // Adds entries [begin, end) to the row's embeddings x [input_width].
   void Pool(const FeatureBatch& batch, const std::vector<uint32_t>& rows,
             size_t begin, size_t end, float* x, Pooled* pooled) const;
+  // Of the context; sets x to its columns.
+  Pooled PoolContext(const RequestFeatures& features, const RequestRows& rows,
+                     std::vector<float>* x) const;
+  // Of candidate i's full row; sets x [input_width].
+  Pooled PoolRow(const RequestFeatures& features, const RequestRows& rows,
+                 size_t i, const std::vector<float>& context_x,
+                 const Pooled& context, float* x) const;
+  // Sets weight and contribution from the mean gradient [input_width].
+  void Contribute(const std::vector<uint32_t>& table_rows,
+                  const std::vector<double>& gradient,
+                  std::vector<Contribution>* out) const;
 
   const Graph graph_;
   const EmbeddingView weights_;

@@ -1,4 +1,4 @@
-// Hot path: no allocation, no locks, no logging.
+// Hot path (all but Explain): no allocation, no locks, no logging.
 #include "model/logistic_model.h"
 
 #include <algorithm>
@@ -53,6 +53,24 @@ void LogisticModel::Logits(const RequestFeatures& features,
         Sum(crosses, rows.crosses, crosses.offsets[i], crosses.offsets[i + 1]);
     logits[i] = static_cast<float>(base + ad + cross);
   }
+}
+
+Explanation LogisticModel::Explain(const RequestFeatures& features,
+                                   const RequestRows& rows, size_t i) const {
+  Explanation result;
+  result.base = static_cast<double>(bias_);
+  std::vector<float> logits(features.candidates());
+  Logits(features, rows, absl::MakeSpan(logits));
+  result.logit = logits[i];
+  std::vector<uint32_t> table_rows;
+  result.contributions = FullRow(features, rows, i, &table_rows);
+  for (Contribution& c : result.contributions) {
+    c.weight = weight(table_rows[c.entry]);
+    c.contribution =
+        static_cast<double>(c.weight) * static_cast<double>(c.value);
+  }
+  CloseExplanation(&result);
+  return result;
 }
 
 }  // namespace adrank

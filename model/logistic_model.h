@@ -22,6 +22,8 @@ class LogisticModel : public Model {
 
   void Logits(const RequestFeatures& features, const RequestRows& rows,
               absl::Span<float> logits) const override;
+  Explanation Explain(const RequestFeatures& features, const RequestRows& rows,
+                      size_t i) const override;
 
   float bias() const { return bias_; }
   // 0 for kNoRow.

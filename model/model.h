@@ -2,11 +2,13 @@
 #ifndef ADRANK_MODEL_MODEL_H_
 #define ADRANK_MODEL_MODEL_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "absl/types/span.h"
 #include "features/feature_batch.h"
+#include "model/explain.h"
 
 namespace adrank {
 
@@ -31,6 +33,11 @@ class Model {
   // REQUIRES: logits.size() == features.candidates(), rows belongs to features.
   virtual void Logits(const RequestFeatures& features, const RequestRows& rows,
                       absl::Span<float> logits) const = 0;
+
+  // Why candidate `i` got its logit. Slow. REQUIRES: i < features.candidates(),
+  // rows belongs to features.
+  virtual Explanation Explain(const RequestFeatures& features,
+                              const RequestRows& rows, size_t i) const = 0;
 };
 
 }  // namespace adrank

@@ -76,21 +76,25 @@ class Explainer {
     const std::vector<std::string> names = bundle.extractor().Describe(
         trace_.context, trace_.placement_ids[placement], *candidate(i).snapshot,
         kServingPosition);
-    std::vector<Contribution> parts =
-        Explain(*bundle.logistic(), scored.features, scored.rows, scored.row);
-    std::stable_sort(parts.begin(), parts.end(),
+    Explanation why =
+        bundle.model().Explain(scored.features, scored.rows, scored.row);
+    std::stable_sort(why.contributions.begin(), why.contributions.end(),
                      [](const Contribution& a, const Contribution& b) {
                        return std::abs(a.contribution) >
                               std::abs(b.contribution);
                      });
-    for (const Contribution& part : parts) {
+    for (const Contribution& part : why.contributions) {
       v1::FeatureContribution* f = out->add_contributions();
       f->set_feature(names[part.entry]);
       f->set_value(part.value);
       f->set_weight(part.weight);
       f->set_contribution(static_cast<float>(part.contribution));
     }
-    out->set_bias(bundle.logistic()->bias());
+    out->set_base_logit(static_cast<float>(why.base));
+    out->set_completeness_gap(static_cast<float>(why.gap));
+    out->set_method(why.method == Explanation::Method::kExact
+                        ? "exact"
+                        : "integrated gradients");
   }
 
   std::string PriceReason(const AuctionSlot& s) const {

@@ -7,7 +7,6 @@
 
 #include "base/rng.h"
 #include "gtest/gtest.h"
-#include "model/explain.h"
 #include "model/vocabulary.h"
 
 namespace {
@@ -157,13 +156,17 @@ TEST(Explain, ContributionsAndBiasSumToTheLogit) {
     std::vector<float> logits(5);
     model.Logits(s.features, s.rows, absl::MakeSpan(logits));
     for (size_t i = 0; i < 5; ++i) {
-      double sum = model.bias();
-      double magnitude = std::fabs(model.bias());
-      for (const Contribution& c : Explain(model, s.features, s.rows, i)) {
+      const Explanation why = model.Explain(s.features, s.rows, i);
+      EXPECT_EQ(why.base, model.bias());
+      EXPECT_EQ(why.logit, logits[i]);
+      double sum = why.base;
+      double magnitude = std::fabs(why.base);
+      for (const Contribution& c : why.contributions) {
         sum += c.contribution;
         magnitude += std::fabs(c.contribution);
       }
       EXPECT_NEAR(sum, logits[i], 6e-8 * std::fabs(sum) + 1e-14 * magnitude);
+      EXPECT_NEAR(why.gap, logits[i] - sum, 1e-14 * magnitude);
     }
   }
 }
@@ -181,7 +184,7 @@ TEST(Explain, EntriesFollowTheFullRow) {
   s.features.crosses.EndRow();
   s.rows = {{0}, {kNoRow}, {1}};
   const auto found =
-      Explain(LogisticModel(0, s.weights), s.features, s.rows, 1);
+      LogisticModel(0, s.weights).Explain(s.features, s.rows, 1).contributions;
   ASSERT_EQ(found.size(), 3u);
   for (uint32_t e = 0; e < 3; ++e) {
     EXPECT_EQ(found[e].entry, e);

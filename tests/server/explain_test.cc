@@ -140,7 +140,9 @@ TEST(Explain, ContributionsAddUpToTheLogit) {
   ASSERT_EQ(response->ads_size(), 3);
   for (const auto& ad : response->ads()) {
     ASSERT_EQ(ad.contributions_size(), 3) << ad.ad_id();
-    double sum = ad.bias();
+    double sum = ad.base_logit();
+    EXPECT_EQ(ad.method(), "exact");
+    EXPECT_NEAR(ad.completeness_gap(), 0, 1e-6);
     for (int i = 0; i < 3; ++i) {
       sum += ad.contributions(i).contribution();
       if (i > 0) {
