@@ -5,8 +5,11 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "base/rng.h"
 #include "features/feature_extractor.h"
+#include "google/protobuf/text_format.h"
 #include "gtest/gtest.h"
+#include "model/graph.h"
 #include "model/model_bundle.h"
 
 namespace adrank::testing {
@@ -70,6 +73,36 @@ inline BundleContents AContents(int64_t version = 1) {
   contents.weights = {0.5f, -0.25f, 0.125f, 1.5f, -1.0f, 0.3f, -0.7f};
   contents.bias = -1.0f - static_cast<float>(version) / 16;
   contents.extra_files = {{"optimizer.bin", "state"}, {"report.json", "{}\n"}};
+  return contents;
+}
+
+// The same features, scored by a graph with random numbers.
+inline BundleContents AnEmbeddingContents(
+    const std::string& graph_text,
+    v1::EmbeddingStorage storage = v1::STORE_FP32, int64_t version = 1) {
+  BundleContents contents = AContents(version);
+  contents.weights.clear();
+  contents.bias = 0;
+  v1::ModelManifest& m = contents.manifest;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(graph_text,
+                                                            m.mutable_graph()));
+  m.set_embedding_storage(storage);
+  const auto layout = LayoutOf(m.feature_spec());
+  EXPECT_TRUE(layout.ok()) << layout.status();
+  const auto graph = Graph::Create(m.graph(), *layout, false);
+  EXPECT_TRUE(graph.ok()) << graph.status();
+  Rng rng(static_cast<uint64_t>(version));
+  const auto fill = [&](size_t n) {
+    std::vector<float> v(n);
+    for (float& x : v) x = static_cast<float>(0.4 * rng.Normal());
+    return v;
+  };
+  constexpr size_t kRows = 7;
+  EmbeddingWeights& w = contents.embedding.emplace();
+  w.dim = graph->dim;
+  w.vectors = fill(kRows * w.dim);
+  if (graph->linear) w.linear = fill(kRows);
+  w.parameters = fill(graph->parameters);
   return contents;
 }
 

@@ -10,7 +10,9 @@ namespace {
 
 using ::adrank::testing::ABundle;
 using ::adrank::testing::ACatalogOf;
+using ::adrank::testing::AnEmbeddingContents;
 using ::adrank::testing::AnIndex;
+using ::adrank::testing::LoadBundle;
 using ::adrank::testing::ParseText;
 using ::adrank::testing::StatusIs;
 using ::adrank::testing::TickingClock;
@@ -156,6 +158,47 @@ TEST(Explain, ContributionsAddUpToTheLogit) {
   EXPECT_EQ(response->ads(0).contributions(0).feature(),
             "city x category=Berlin x a");
   EXPECT_EQ(response->ads(0).contributions(0).weight(), 1.5f);
+}
+
+TEST(Explain, BundlesOfTheEmbeddingFamilyRankAndExplain) {
+  struct Case {
+    const char* graph;
+    const char* method;
+  };
+  for (const Case& c :
+       {Case{"dim: 4 linear: true pairwise: FM", "exact"},
+        Case{"dim: 4 linear: true pairwise: FM streams { layers { units: 9 } "
+             "layers { units: 5 } }",
+             "integrated gradients"}}) {
+    const auto bundle = LoadBundle(AnEmbeddingContents(c.graph));
+    ASSERT_NE(bundle, nullptr);
+    ASSERT_EQ(bundle->logistic(), nullptr);
+    const auto response = Ask(
+        ServingSnapshot::Of(bundle, AnIndex(ACatalogOf(4, 4, 1000, 100))), "",
+        "request { context { attributes { name: 'city' text: 'Berlin' } } "
+        "placements { id: 'p' count: 2 } } ad_ids: 'ad0' ad_ids: 'ad1'");
+    ASSERT_OK(response);
+    EXPECT_EQ(response->response().placements(0).ads_size(), 2);
+    ASSERT_GE(response->ads_size(), 2);
+    for (const auto& ad : response->ads()) {
+      ASSERT_EQ(ad.contributions_size(), 3) << ad.ad_id();
+      EXPECT_EQ(ad.method(), c.method);
+      double sum = double{ad.base_logit()} + double{ad.completeness_gap()};
+      double size = 0;
+      for (int i = 0; i < 3; ++i) {
+        const double part = double{ad.contributions(i).contribution()};
+        sum += part;
+        size += std::abs(part);
+        if (i > 0) {
+          EXPECT_LE(std::abs(part),
+                    std::abs(ad.contributions(i - 1).contribution()));
+        }
+      }
+      EXPECT_NEAR(sum, ad.logit(), 1e-5);
+      EXPECT_LE(std::abs(ad.completeness_gap()), 0.01 * size + 1e-6);
+      EXPECT_NE(size, 0);
+    }
+  }
 }
 
 TEST(Explain, BadRequestIsNamed) {
