@@ -1,8 +1,6 @@
 #include <grpcpp/grpcpp.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <cmath>
 #include <memory>
 
 #include "absl/strings/numbers.h"
@@ -12,6 +10,7 @@
 #include "base/status_macros.h"
 #include "proto/ranking_service.grpc.pb.h"
 #include "tools/commands/commands.h"
+#include "tools/explanation_text.h"
 #include "tools/table.h"
 
 namespace adrank {
@@ -134,41 +133,6 @@ void PrintResponse(const v1::RankResponse& response) {
       response.timings().total_us());
 }
 
-// One line a feature: what it adds to the logit, and times what that makes the
-// odds of a click. Those after the largest are summed up.
-void PrintContributions(const v1::AdExplanation& ad) {
-  constexpr int kShown = 15;
-  struct Line {
-    std::string name;
-    double logit = 0;
-  };
-  std::vector<Line> lines;
-  Line rest;
-  for (int i = 0; i < ad.contributions_size(); ++i) {
-    const v1::FeatureContribution& c = ad.contributions(i);
-    const double logit = static_cast<double>(c.contribution());
-    if (i < kShown) {
-      lines.push_back({c.feature(), logit});
-    } else {
-      rest.logit += logit;
-    }
-  }
-  if (ad.contributions_size() > kShown) {
-    rest.name = absl::StrCat("the other ", ad.contributions_size() - kShown,
-                             " features");
-    lines.push_back(rest);
-  }
-  size_t width = 0;
-  for (const Line& line : lines) width = std::max(width, line.name.size());
-  const int pad = static_cast<int>(width);
-  for (const Line& line : lines) {
-    absl::PrintF("  %-*s  %+.4f  (x%.2f odds)\n", pad, line.name, line.logit,
-                 std::exp(line.logit));
-  }
-  absl::PrintF("  no feature at all %+.4f, logit %+.4f; %s, gap %+.1e\n",
-               ad.base_logit(), ad.logit(), ad.method(), ad.completeness_gap());
-}
-
 void PrintExplanation(const v1::AdExplanation& ad) {
   absl::PrintF("\n%s: %s\n", ad.ad_id(), ad.outcome());
   if (ad.bid_micros() == 0) return;
@@ -181,7 +145,7 @@ void PrintExplanation(const v1::AdExplanation& ad) {
   }
   absl::PrintF("\n");
   if (ad.contributions().empty()) return;
-  PrintContributions(ad);
+  absl::PrintF("%s", ContributionsText(ad));
 }
 
 absl::Status Rank(const RequestArgs& args, const ClientOptions& options) {
