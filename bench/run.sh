@@ -6,19 +6,23 @@ cd "$(dirname "$0")/.."
 
 if [ $# -eq 0 ] || [ "$1" = --help ]; then
   echo "usage: bench/run.sh NAME [arguments...]; names:"
-  for f in bench/*_bench.cc; do
-    name=${f#bench/}
-    echo "  ${name%_bench.cc}"
+  for f in bench/*_bench.cc bench/*.py; do
+    name=$(basename "${f%.*}")
+    echo "  ${name%_bench}"
   done
   exit 2
 fi
 name=$1
 shift
-if [ ! -f "bench/${name}_bench.cc" ]; then
+if [ ! -f "bench/${name}_bench.cc" ] && [ ! -f "bench/$name.py" ]; then
   echo "bench/run.sh: no benchmark \"$name\"" >&2
   exit 2
 fi
 bash deploy/install_deps.sh
 configure=$(cmake --preset release 2>&1) || { echo "$configure" >&2; exit 1; }
+if [ -f "bench/$name.py" ]; then  # of the programs, as a user runs them
+  cmake --build --preset release --target adrank-simulate adrank-trainer >&2
+  exec python3 "bench/$name.py" "$@"
+fi
 cmake --build --preset release --target "bench_$name" >&2
 exec "build/bin/bench_$name" "$@"
