@@ -97,6 +97,7 @@ TEST(EmbeddingWeights, AConstantVectorIsExactInBytes) {
   EmbeddingWeights w;
   w.dim = 3;
   w.vectors = {0.1f, 0.1f, 0.1f, 0, 0, 0};
+  w.parameters = {0};
   const std::string bytes = SerializeEmbedding(w, 2, v1::STORE_INT8);
   ASSERT_OK_AND_ASSIGN(const EmbeddingView view, EmbeddingView::Parse(bytes));
   EXPECT_THAT(Row(view, 0), ::testing::ElementsAre(0.1f, 0.1f, 0.1f));
