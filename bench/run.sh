@@ -18,6 +18,14 @@ if [ ! -f "bench/${name}_bench.cc" ]; then
   echo "bench/run.sh: no benchmark \"$name\"" >&2
   exit 2
 fi
+if [ "${1:-}" = --torch ] && [ "$name" = deep_throughput ]; then
+  shift
+  if ! /usr/bin/python3 -c "import torch" 2>/dev/null; then
+    echo "bench/run.sh: no torch; Debian: apt-get install python3-torch" >&2
+    exit 1
+  fi
+  exec /usr/bin/python3 bench/rivals/torch_ctr.py "$@"
+fi
 bash deploy/install_deps.sh
 configure=$(cmake --preset release 2>&1) || { echo "$configure" >&2; exit 1; }
 cmake --build --preset release --target "bench_$name" >&2

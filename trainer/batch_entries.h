@@ -41,10 +41,21 @@ class BatchEntries {
   void ForEachRow(
       ThreadTeam* team,
       absl::FunctionRef<void(uint32_t, absl::Span<const uint32_t>)> work) const;
+  // Calls prefetch(entry) ahead of time for the first kEntriesAhead entries of
+  // a row, but not for every row.
+  static constexpr size_t kEntriesAhead = 16;
+  void ForEachRow(
+      ThreadTeam* team, absl::FunctionRef<void(size_t)> prefetch,
+      absl::FunctionRef<void(uint32_t, absl::Span<const uint32_t>)> work) const;
 
  private:
-  // Rows are dealt to this many parts by their hash.
+  // Rows are dealt to this many parts by their hash, by this many chunks of
+  // entries at a time.
   static constexpr size_t kParts = 64;
+  static constexpr size_t kChunks = 16;
+
+  void Deal(ThreadTeam* team);
+  void SortPart(size_t begin, size_t end);
 
   std::vector<uint32_t> rows_;
   std::vector<float> values_;
@@ -52,7 +63,7 @@ class BatchEntries {
   std::vector<uint32_t> examples_;
   std::vector<size_t> begins_;  // [examples + 1]
   // row << 32 | entry, by part, then sorted.
-  std::vector<uint64_t> keys_;
+  std::vector<uint64_t> keys_, sorted_;
   std::vector<uint32_t> order_;      // entries as keys_ has them
   std::vector<size_t> part_begins_;  // [kParts + 1]
 };

@@ -119,6 +119,9 @@ class EmbeddingLearner::Impl {
   void Batch(const ExampleBlock& block, absl::Span<const uint32_t> examples);
   void Gather(bool evaluated);
   void Judge(const ExampleBlock& block, absl::Span<const uint32_t> examples);
+  // Gradient of what entry e adds to the input.
+  const float* EntryGradient(size_t e) const;
+  void PrefetchGradient(size_t e) const;
   uint32_t RowGradient(absl::Span<const uint32_t> group, float* gradient) const;
   void StepRows();
   void StepAllRows(float scale);
@@ -197,9 +200,9 @@ void EmbeddingLearner::Impl::Batch(const ExampleBlock& block,
   entries_.Assign(block, examples, &team_);
   entries_.Sort(&team_);
   if (options_.table.optimizer == RowTableOptions::Optimizer::kAdamLazy) {
-    entries_.ForEachRow(&team_, [&](uint32_t row, absl::Span<const uint32_t>) {
-      table_.CatchUp(row);
-    });
+    entries_.ForEachRow(
+        &team_, [&](size_t e) { table_.Prefetch(entries_.row(e)); },
+        [&](uint32_t row, absl::Span<const uint32_t>) { table_.CatchUp(row); });
   }
   trainer_.Resize(examples.size());
   Gather(false);
@@ -293,23 +296,35 @@ void EmbeddingLearner::Impl::Judge(const ExampleBlock& block,
   }
 }
 
+const float* EmbeddingLearner::Impl::EntryGradient(size_t e) const {
+  return trainer_.input_gradient() +
+         size_t{entries_.example(e)} * inference_.input_width() +
+         inference_.fields[entries_.field(e)].column;
+}
+
+void EmbeddingLearner::Impl::PrefetchGradient(size_t e) const {
+  const float* const d = EntryGradient(e);
+  __builtin_prefetch(d);
+  __builtin_prefetch(d + inference_.fields[entries_.field(e)].dim);
+}
+
 // Sum over the group's entries, in their order. How many examples they are of.
 uint32_t EmbeddingLearner::Impl::RowGradient(absl::Span<const uint32_t> group,
                                              float* gradient) const {
   const Graph& graph = inference_;
-  const size_t width = graph.input_width();
   std::fill_n(gradient, table_.stride(), 0.0f);
   float self = 0;
   uint32_t named = 0, last = 0;
-  for (const uint32_t e : group) {
+  for (size_t j = 0; j < group.size(); ++j) {
+    const size_t ahead = j + BatchEntries::kEntriesAhead;
+    if (ahead < group.size()) PrefetchGradient(group[ahead]);
+    const uint32_t e = group[j];
     const uint32_t i = entries_.example(e);
     if (named == 0 || i != last) ++named;
     last = i;
     const float value = entries_.value(e);
     const GraphField& field = graph.fields[entries_.field(e)];
-    const float* const d =
-        trainer_.input_gradient() + size_t{i} * width + field.column;
-    AddEmbedding(field.dim, value, d, gradient);
+    AddEmbedding(field.dim, value, EntryGradient(e), gradient);
     const float delta = const_cast<GraphTrainer&>(trainer_).shared_deltas()[i];
     if (graph.linear) gradient[graph.dim] += value * delta;
     // Fields that are linear alone may share a hashed row with others.
@@ -323,12 +338,17 @@ uint32_t EmbeddingLearner::Impl::RowGradient(absl::Span<const uint32_t> group,
 }
 
 void EmbeddingLearner::Impl::StepRows() {
-  entries_.ForEachRow(&team_,
-                      [&](uint32_t row, absl::Span<const uint32_t> group) {
-                        float gradient[160];
-                        const uint32_t named = RowGradient(group, gradient);
-                        table_.Step(row, gradient, named);
-                      });
+  entries_.ForEachRow(
+      &team_,
+      [&](size_t e) {
+        PrefetchGradient(e);
+        table_.Prefetch(entries_.row(e));
+      },
+      [&](uint32_t row, absl::Span<const uint32_t> group) {
+        float gradient[160];
+        const uint32_t named = RowGradient(group, gradient);
+        table_.Step(row, gradient, named);
+      });
 }
 
 double EmbeddingLearner::Impl::TableSquares() {

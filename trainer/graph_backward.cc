@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "model/graph_forward.h"
 #include "model/kernels/clones.h"
@@ -83,6 +84,14 @@ ADRANK_CLONES void ProductColumnSums(size_t rows, size_t width, size_t begin,
 
 // A chunk of rows whose small sums are kept apart.
 constexpr size_t kPartialRows = 128;
+
+// Part `part` of `parts` nearly equal ones of [0, n), cut at multiples of 8: a
+// tile of the products' kernels.
+std::pair<size_t, size_t> PartOf(size_t n, size_t part, size_t parts) {
+  const size_t tiles = (n + 7) / 8;
+  return {std::min(n, tiles * part / parts * 8),
+          std::min(n, tiles * (part + 1) / parts * 8)};
+}
 
 std::vector<float>& Scratch() {
   thread_local std::vector<float> scratch;
@@ -179,7 +188,9 @@ void NodeBackward::ProductToIn(int i, const float* d, BufferId in, bool begun,
                                size_t first, size_t last) {
   const Tensor& w = g_.tensors[node_.t[i]];
   if (i == 0 && t_.UsesBf16(node_)) {
-    GemmBf16(last - first, d, w.cols, t_.backward16_[node_.t[i]], begun,
+    Bf16Matrix& rounded = t_.deltas16_[n_];
+    rounded.AssignRows(first, last - first, d, w.cols);
+    GemmBf16(last - first, rounded, first, t_.backward16_[node_.t[i]], begun,
              t_.Delta(in, first), w.rows);
   } else {
     Gemm(last - first, d, w.cols, t_.backward_[node_.t[i]][0], begun,
@@ -187,21 +198,31 @@ void NodeBackward::ProductToIn(int i, const float* d, BufferId in, bool begun,
   }
 }
 
+// The longer side of W is cut, one part a thread: every part packs the other
+// operand anew.
 void NodeBackward::ProductGradient(int i, int bias, BufferId in,
                                    const float* d) {
   const Tensor& w = g_.tensors[node_.t[i]];
-  const bool bf16 = i == 0 && t_.UsesBf16(node_);
   const float* x = t_.Buffer(in);
-  t_.ByColumns(w.cols, [&](size_t begin, size_t end) {
-    const auto product =
-        bf16
-            ? static_cast<void (*)(size_t, size_t, size_t, const float*, size_t,
-                                   const float*, size_t, bool, float*, size_t,
-                                   std::vector<float>*)>(&GemmTransposedABf16)
-            : &GemmTransposedA;
-    product(w.rows, end - begin, rows_, x, w.rows, d + begin, w.cols, false,
-            Gradient(i) + begin, w.cols, &Scratch());
+  float* const out = Gradient(i);
+  const bool bf16 = i == 0 && t_.UsesBf16(node_);
+  const bool cut_rows = bf16 || w.rows >= w.cols;
+  const size_t parts = t_.team_->size();
+  ParallelFor(t_.team_, parts, [&](size_t part, uint32_t) {
+    const auto [top, bottom] =
+        PartOf(w.rows, cut_rows ? part : 0, cut_rows ? parts : 1);
+    const auto [left, right] =
+        PartOf(w.cols, cut_rows ? 0 : part, cut_rows ? 1 : parts);
+    if (bf16) {
+      GemmTransposedABf16(bottom - top, t_.inputs16_[in], top, t_.deltas16_[n_],
+                          false, out + top * w.cols, w.cols, &Scratch());
+    } else {
+      GemmTransposedA(bottom - top, right - left, rows_, x + top, w.rows,
+                      d + left, w.cols, false, out + top * w.cols + left,
+                      w.cols, &Scratch());
+    }
     if (bias >= 0) {
+      const auto [begin, end] = PartOf(w.cols, part, parts);
       ColumnSums(rows_, w.cols, begin, end, d, Gradient(bias));
     }
   });

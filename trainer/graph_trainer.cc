@@ -54,15 +54,17 @@ ADRANK_CLONES void Relu(size_t n, float* x) {
 }
 
 // Keeps x[j] x `gain` when the hash of its place is at least `limit` / 2^32.
-ADRANK_CLONES void Dropout(size_t n, uint32_t key, uint32_t limit, float gain,
+ADRANK_CLONES void Dropout(uint32_t n, uint32_t key, uint32_t limit, float gain,
                            float* x) {
-  for (size_t j = 0; j < n; ++j) {
+  for (uint32_t j = 0; j < n; ++j) {
     // The finalizer of MurmurHash3 (Appleby).
-    uint32_t h = key + static_cast<uint32_t>(j) * 0x9e3779b9u;
+    uint32_t h = key + j * 0x9e3779b9u;
     h = (h ^ (h >> 16)) * 0x85ebca6bu;
     h = (h ^ (h >> 13)) * 0xc2b2ae35u;
     h ^= h >> 16;
-    x[j] = h >= limit ? x[j] * gain : 0.0f;
+    // Outside of the choice: a product that may trap keeps the loop scalar.
+    const float kept = x[j] * gain;
+    x[j] = h >= limit ? kept : 0.0f;
   }
 }
 
@@ -118,6 +120,7 @@ GraphTrainer::GraphTrainer(Graph graph, const Options& options,
     Initialize(t, options_.seed, parameters_.data() + t.offset);
   }
   PlanGradients();
+  PlanRounding();
 }
 
 void GraphTrainer::PlanGradients() {
@@ -134,6 +137,18 @@ void GraphTrainer::PlanGradients() {
   }
 }
 
+void GraphTrainer::PlanRounding() {
+  inputs16_.resize(graph_.widths.size());
+  deltas16_.resize(graph_.nodes.size());
+  rounds_.resize(graph_.nodes.size());
+  std::vector<bool> rounded(graph_.widths.size());
+  for (size_t n = 0; n < graph_.nodes.size(); ++n) {
+    const Node& node = graph_.nodes[n];
+    rounds_[n] = UsesBf16(node) && !rounded[node.in];
+    if (rounds_[n]) rounded[node.in] = true;
+  }
+}
+
 bool GraphTrainer::UsesBf16(const Node& node) const {
   return options_.bf16 && training_ &&
          (node.kind == NodeKind::kDense ||
@@ -145,9 +160,16 @@ void GraphTrainer::Resize(size_t rows) {
   for (size_t b = 0; b < buffers_.size(); ++b) {
     const size_t size = rows * graph_.widths[b];
     if (buffers_[b].size() < size) {
-      buffers_[b].resize(size);
-      deltas_[b].resize(size);
+      buffers_[b] = HugeArray<float>(size);
+      deltas_[b] = HugeArray<float>(size);
     }
+  }
+  for (size_t n = 0; n < graph_.nodes.size(); ++n) {
+    const Node& node = graph_.nodes[n];
+    if (!UsesBf16(node)) continue;
+    const Tensor& w = graph_.tensors[node.t[0]];
+    if (rounds_[n]) inputs16_[node.in].Resize(rows, w.rows);
+    deltas16_[n].Resize(rows, w.cols);
   }
   square_.resize(rows);
   linear_.resize(rows);
@@ -236,7 +258,7 @@ void GraphTrainer::Forward(bool training, uint64_t step) {
         for (size_t i = n; i < end; ++i) {
           const Node& node = graph_.nodes[i];
           if (UsesBf16(node)) {
-            ForwardBf16(node, rows);
+            ForwardBf16(i, first, rows);
           } else if (node.kind == NodeKind::kNorm) {
             NormRows(node, training, first, last);
           } else {
@@ -327,16 +349,21 @@ void GraphTrainer::DropRow(size_t n, size_t r, float* x) const {
           limit, 1 / (1 - node.dropout), x);
 }
 
-void GraphTrainer::ForwardBf16(const Node& node, const GraphRows& rows) {
+void GraphTrainer::ForwardBf16(size_t n, size_t first, const GraphRows& rows) {
+  const Node& node = graph_.nodes[n];
   const BufferId to = node.kind == NodeKind::kDense ? node.out : node.aux;
-  GemmBf16(rows.rows, rows.buffers[node.in], graph_.widths[node.in],
-           forward16_[node.t[0]], false, rows.buffers[to], graph_.widths[to]);
+  if (rounds_[n]) {
+    inputs16_[node.in].AssignRows(first, rows.rows, rows.buffers[node.in],
+                                  graph_.widths[node.in]);
+  }
+  GemmBf16(rows.rows, inputs16_[node.in], first, forward16_[node.t[0]], false,
+           rows.buffers[to], graph_.widths[to]);
   FinishProduct(graph_, node, parameters_, rows);
 }
 
 void GraphTrainer::Backward() {
   if (graph_.nodes.empty()) {
-    std::fill_n(deltas_[0].begin(), rows_ * graph_.input_width(), 0.0f);
+    std::fill_n(deltas_[0].data(), rows_ * graph_.input_width(), 0.0f);
   }
   for (size_t n = graph_.nodes.size(); n-- > 0;) NodeBackward(this, n).Run();
   double sum = 0;

@@ -12,6 +12,7 @@
 #include "model/graph.h"
 #include "model/graph_forward.h"
 #include "model/kernels/gemm.h"
+#include "trainer/huge_array.h"
 #include "trainer/thread_team.h"
 
 namespace adrank {
@@ -87,7 +88,8 @@ class GraphTrainer {
   void Pack();
   GraphRows RowsFrom(size_t begin, size_t end);
   void PlanGradients();
-  void ForwardBf16(const Node& node, const GraphRows& rows);
+  void PlanRounding();
+  void ForwardBf16(size_t n, size_t first, const GraphRows& rows);
   void BatchStatistics(const Node& node);
   void NormRows(const Node& node, bool training, size_t begin, size_t end);
   // Multiplies row r of what node n puts out, or its gradient, by 0 where the
@@ -114,12 +116,17 @@ class GraphTrainer {
   // Transposed right operands, for the gradients of activations.
   std::vector<std::vector<PackedMatrix>> backward_;
   std::vector<PackedMatrixBf16> forward16_, backward16_;  // by tensor
+  // Rounded once for all products: inputs by buffer, by the first node that
+  // multiplies them (rounds_), and gradients of products by node.
+  std::vector<Bf16Matrix> inputs16_, deltas16_;
+  std::vector<bool> rounds_;
 
   size_t rows_ = 0;
   // Of the last Forward.
   bool training_ = true;
   uint64_t step_ = 0;
-  std::vector<std::vector<float>> buffers_, deltas_;
+  // At cache lines and on huge pages: rows of a chunk lie in many small ones.
+  std::vector<HugeArray<float>> buffers_, deltas_;
   std::vector<float> square_, linear_, shared_, logits_, shared_deltas_;
   std::vector<std::vector<float>> outputs_, output_deltas_;
   // By node: whether the gradients of `in` and `in2` are already begun when the

@@ -16,6 +16,7 @@ namespace {
 
 using Optimizer = RowTableOptions::Optimizer;
 
+constexpr size_t kLine = 16;  // floats of a cache line
 constexpr float kAdagradEpsilon = 1e-8f;
 
 ADRANK_CLONES void Adagrad(size_t n, float rate, const float* g, float* sum,
@@ -111,6 +112,16 @@ void RowTable::Initialize(uint64_t r) {
   if (options_.average_decay > 0)
     std::copy_n(w, stride_, &average_[r * stride_]);
   settled_[r] = static_cast<uint32_t>(step());
+}
+
+void RowTable::Prefetch(uint64_t r) const {
+  for (size_t j = 0; j < stride_; j += kLine) {
+    __builtin_prefetch(&weights_[r * stride_ + j], 1);
+  }
+  for (size_t j = 0; j < state_stride(); j += kLine) {
+    __builtin_prefetch(&state_[r * state_stride() + j], 1);
+  }
+  __builtin_prefetch(&settled_[r], 1);
 }
 
 void RowTable::BeginStep(float rate_factor, size_t batch) {

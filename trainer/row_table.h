@@ -57,6 +57,9 @@ class RowTable {
     return options_.average_decay > 0 ? &average_[r * stride_] : row(r);
   }
 
+  // Fetches what CatchUp and Step of the row will read.
+  void Prefetch(uint64_t r) const;
+
   // Steps are numbered 1, 2, ...: begins the next with this factor of the
   // learning rate. The gradients are of the mean loss of `batch` examples:
   // FTRL, whose numbers are those of single examples, takes the sum. One

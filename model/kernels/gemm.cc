@@ -250,14 +250,23 @@ void PackedMatrixBf16::Pack(const float* b, size_t k, size_t n, size_t ldb,
 
 void Bf16Matrix::Assign(const float* x, size_t rows, size_t columns,
                         size_t ldx) {
+  Resize(rows, columns);
+  AssignRows(0, rows, x, ldx);
+}
+
+void Bf16Matrix::Resize(size_t rows, size_t columns) {
   rows_ = rows;
   columns_ = columns;
   data_.resize(rows * ld());
+}
+
+void Bf16Matrix::AssignRows(size_t first, size_t rows, const float* x,
+                            size_t ldx) {
   const GemmKernel& kernel = BestGemmKernel();
   for (size_t r = 0; r < rows; ++r) {
-    uint16_t* out = data_.data() + r * ld();
-    kernel.round(x + r * ldx, columns, out);
-    if (columns % 2 != 0) out[columns] = 0;
+    uint16_t* out = data_.data() + (first + r) * ld();
+    kernel.round(x + r * ldx, columns_, out);
+    if (columns_ % 2 != 0) out[columns_] = 0;
   }
 }
 

@@ -80,6 +80,10 @@ class Bf16Matrix {
   Bf16Matrix() = default;
   // Rounds x, [rows][columns] with ld `ldx`. Reuses this object's memory.
   void Assign(const float* x, size_t rows, size_t columns, size_t ldx);
+  // The same in parts: room for [rows][columns], then rows [first, first +
+  // rows) of it, different ones by different threads.
+  void Resize(size_t rows, size_t columns);
+  void AssignRows(size_t first, size_t rows, const float* x, size_t ldx);
   size_t rows() const { return rows_; }
   size_t columns() const { return columns_; }
   // Row r starts at data() + r x ld(); ld() is even, the element past an odd
