@@ -21,7 +21,7 @@ fi
 if [ "${1:-}" = --torch ] && [ "$name" = deep_throughput ]; then
   shift
   if ! /usr/bin/python3 -c "import torch" 2>/dev/null; then
-    echo "bench/run.sh: no torch; Debian: apt-get install python3-torch" >&2
+    echo "bench/run.sh: no torch; Debian: apt-get install python3-torch libopenblas0-pthread" >&2
     exit 1
   fi
   exec /usr/bin/python3 bench/rivals/torch_ctr.py "$@"

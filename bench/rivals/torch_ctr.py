@@ -4,7 +4,9 @@ with sparse gradients: rows a second, in the same JSON lines.
     bench/run.sh deep_throughput --torch [--rows N] [--threads N] [--only MODEL]
         [--batch N] [--optimizer adagrad|adam_lazy]
 
-Needs Debian's python3-torch (`apt-get install python3-torch`). The examples are
+Needs Debian's python3-torch and a fast BLAS (`apt-get install python3-torch
+libopenblas0-pthread`): with the reference BLAS that it comes with, its products
+are thirty times slower, which no one should hold against it. The examples are
 drawn as bench/ctr_market.h draws them, with clicks at random: no quality here.
 The floor is PyTorch's own rate of the models' matrix products, as over there.
 """
