@@ -1,0 +1,79 @@
+// What serving an ad takes of the world beside the auction: budgets and the
+// user's frequency caps. The pipeline asks before the trigger which ads cannot
+// be taken, and takes what the auction gave out before it answers.
+#ifndef ADRANK_SERVER_ADMISSION_H_
+#define ADRANK_SERVER_ADMISSION_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "proto/common.pb.h"
+#include "storage/decision_id.h"
+
+namespace adrank {
+
+class AdIndex;
+
+// A campaign at this moment; written by its owner while requests read it.
+struct CampaignGate {
+  // No budget is left.
+  std::atomic<bool> closed{false};
+  // What bids are multiplied by, in (0, 1].
+  std::atomic<float> multiplier{1};
+};
+
+// What holds for one request. Numbers are AdIndex's. Reused, one a thread.
+struct AdmissionTerms {
+  // By campaign; empty: all are open at multiplier 1.
+  absl::Span<const CampaignGate> campaigns;
+  std::shared_ptr<const void> campaigns_owner;
+  // At a frequency cap for this user; each sorted.
+  std::vector<uint32_t> capped_ads, capped_groups, capped_campaigns;
+
+  void Clear() {
+    campaigns = {};
+    campaigns_owner.reset();
+    capped_ads.clear();
+    capped_groups.clear();
+    capped_campaigns.clear();
+  }
+};
+
+// A slot that the auction filled with an ad of the catalogue.
+struct AdmissionSlot {
+  uint32_t ad = 0;        // AdIndex::ad()
+  uint32_t position = 0;  // v1::ServedAd.position
+  v1::BidType bid_type = v1::BID_TYPE_CPC;
+  int64_t price_micros = 0;  // of one billable event
+  float pctr = 0;
+};
+
+// Thread-safe. One for budgets, one for caps.
+class Admission {
+ public:
+  virtual ~Admission() = default;
+
+  // Adds what holds for a request of `context` to *terms (which the pipeline
+  // cleared). Hot path.
+  virtual void Begin(const AdIndex& index, const v1::Context& context,
+                     AdmissionTerms* terms) = 0;
+
+  // Takes what the slots of decision `id` need, all of it or nothing. Indices
+  // of the slots that cannot be had are appended to *refused; none: all was
+  // taken. At most one Reserve of an id is in force: Release comes before the
+  // next.
+  virtual void Reserve(const AdIndex& index, const v1::Context& context,
+                       const DecisionId& id,
+                       absl::Span<const AdmissionSlot> slots,
+                       std::vector<uint32_t>* refused) = 0;
+
+  // Gives back what Reserve took for `id`.
+  virtual void Release(const DecisionId& id) = 0;
+};
+
+}  // namespace adrank
+
+#endif  // ADRANK_SERVER_ADMISSION_H_
