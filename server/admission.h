@@ -11,6 +11,7 @@
 
 #include "absl/types/span.h"
 #include "proto/common.pb.h"
+#include "proto/events.pb.h"
 #include "storage/decision_id.h"
 
 namespace adrank {
@@ -51,6 +52,13 @@ struct AdmissionSlot {
   float pctr = 0;
 };
 
+struct SlotRefusal {
+  uint32_t slot = 0;  // index into what was asked for
+  // CAMPAIGN: no ad of its campaign can be had now, beside those of the slots
+  // that are not refused.
+  v1::Refusal::Level level = v1::Refusal::AD;
+};
+
 // Thread-safe. One for budgets, one for caps.
 class Admission {
  public:
@@ -61,14 +69,13 @@ class Admission {
   virtual void Begin(const AdIndex& index, const v1::Context& context,
                      AdmissionTerms* terms) = 0;
 
-  // Takes what the slots of decision `id` need, all of it or nothing. Indices
-  // of the slots that cannot be had are appended to *refused; none: all was
-  // taken. At most one Reserve of an id is in force: Release comes before the
-  // next.
+  // Takes what the slots of decision `id` need, all of it or nothing. Slots
+  // that cannot be had are appended to *refused; none: all was taken. At most
+  // one Reserve of an id is in force: Release comes before the next.
   virtual void Reserve(const AdIndex& index, const v1::Context& context,
                        const DecisionId& id,
                        absl::Span<const AdmissionSlot> slots,
-                       std::vector<uint32_t>* refused) = 0;
+                       std::vector<SlotRefusal>* refused) = 0;
 
   // Gives back what Reserve took for `id`.
   virtual void Release(const DecisionId& id) = 0;
