@@ -170,11 +170,11 @@ absl::Status ServerImpl::Listen() {
                                           log_.get(), &metrics_);
   events_ = std::make_unique<EventRpc>(
       log_.get(), pipeline_->limits().max_events, &metrics_);
-  catalog_reads_ =
-      std::make_unique<CatalogRpc>(catalog_.get(), &state_, loader_.get(),
-                                   std::function<void()>(), &metrics_);
+  catalog_reads_ = std::make_unique<CatalogRpc>(
+      catalog_.get(), log_.get(), &state_, loader_.get(),
+      std::function<void()>(), &metrics_);
   catalog_admin_ = std::make_unique<CatalogRpc>(
-      catalog_.get(), &state_, loader_.get(),
+      catalog_.get(), log_.get(), &state_, loader_.get(),
       [this] { load_catalog_->Notify(); }, &metrics_);
   models_ = std::make_unique<ModelRpc>(watcher_.get(), &metrics_);
   const uint32_t max_message_bytes = pipeline_->limits().max_message_bytes;
