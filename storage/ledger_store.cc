@@ -546,7 +546,7 @@ class Auditor {
 absl::StatusOr<LedgerAudit> LedgerStoreImpl::Audit() {
   ASSIGN_OR_RETURN(const auto pin, Pin());
   rocksdb::ReadOptions options = rocks::ScanOptions();
-  const rocksdb::ManagedSnapshot snapshot(pin->db.get());
+  rocksdb::ManagedSnapshot snapshot(pin->db.get());
   options.snapshot = snapshot.snapshot();
   LedgerAudit audit;
   Auditor auditor(&audit);
