@@ -493,14 +493,16 @@ absl::Status Ledger::WriteEntries(int64_t now_ms, int64_t covered_ms,
   absl::Status status;
   do {
     const size_t left = writing_.size() - begin;
-    const size_t size =
-        failed_part_ > 0 ? failed_part_ : std::min(kBatchEntries, left);
+    const size_t size = failed_part_.value_or(std::min(kBatchEntries, left));
     const bool last = size == left;
     status = store_->Write(
         batch_ + 1, absl::MakeConstSpan(writing_).subspan(begin, size),
         last ? covered_ms : covered_ms_.load(), sync && last);
-    failed_part_ = status.ok() ? 0 : size;
-    if (!status.ok()) break;
+    if (!status.ok()) {
+      failed_part_ = size;
+      break;
+    }
+    failed_part_.reset();
     ++batch_;
     begin += size;
   } while (begin < writing_.size());
