@@ -130,15 +130,16 @@ LedgerCampaign* Ledger::FindCampaign(absl::string_view id) const {
   return it == campaigns_.end() ? nullptr : it->second.get();
 }
 
-std::vector<LedgerCampaign*> Ledger::Campaigns() const {
+std::vector<LedgerCampaign*> Ledger::Unsorted() const {
   std::vector<LedgerCampaign*> all;
-  {
-    absl::ReaderMutexLock lock(&campaigns_mu_);
-    all.reserve(campaigns_.size());
-    for (const auto& [id, campaign] : campaigns_) {
-      all.push_back(campaign.get());
-    }
-  }
+  absl::ReaderMutexLock lock(&campaigns_mu_);
+  all.reserve(campaigns_.size());
+  for (const auto& [id, campaign] : campaigns_) all.push_back(campaign.get());
+  return all;
+}
+
+std::vector<LedgerCampaign*> Ledger::Campaigns() const {
+  std::vector<LedgerCampaign*> all = Unsorted();
   std::sort(all.begin(), all.end(),
             [](const auto* a, const auto* b) { return a->id < b->id; });
   return all;
@@ -470,7 +471,7 @@ void Ledger::Expire(int64_t now_ms) {
 }
 
 void Ledger::Refresh(int64_t now_ms) {
-  for (LedgerCampaign* campaign : Campaigns()) {
+  for (LedgerCampaign* campaign : Unsorted()) {
     absl::MutexLock lock(&campaign->mu);
     campaign->account.Roll(now_ms);
     UpdateGate(campaign);
@@ -554,7 +555,7 @@ absl::Status Ledger::Run(bool force_sync) {
 
 LedgerStats Ledger::Stats() const {
   LedgerStats stats;
-  for (const LedgerCampaign* campaign : Campaigns()) {
+  for (const LedgerCampaign* campaign : Unsorted()) {
     absl::MutexLock lock(&campaign->mu);
     ++stats.campaigns;
     stats.closed += campaign->closed;

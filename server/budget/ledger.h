@@ -237,6 +237,7 @@ class Ledger {
             bool billed);
   void GiveBack(const Held& held, bool served);
   void UpdateGate(LedgerCampaign* campaign) const;
+  std::vector<LedgerCampaign*> Unsorted() const;
 
   absl::Status Run(bool force_sync);
   // Its parts.
