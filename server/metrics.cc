@@ -18,6 +18,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "base/files.h"
+#include "server/budget/budget_series.h"
 
 namespace adrank {
 namespace {
@@ -49,6 +50,9 @@ constexpr RpcName kRpcs[] = {
     {"adrank.v1.ModelService", "Status"},
     {"adrank.v1.ModelService", "Promote"},
     {"adrank.v1.ModelService", "Rollback"},
+    {"adrank.v1.BudgetService", "GetPacing"},
+    {"adrank.v1.BudgetService", "ListBudgets"},
+    {"adrank.v1.BudgetService", "Audit"},
 };
 constexpr size_t kRpcCount = std::size(kRpcs);
 
@@ -124,8 +128,9 @@ struct Metrics::Series {
   Counter* catalog_failed;
   Gauge *log_decisions, *log_events, *log_duplicates, *log_unknown,
       *log_pending, *log_bytes, *log_commits, *log_snapshots;
+  BudgetSeries budget{&registry};
   Gauge* resident;
-  absl::Mutex mu;  // model_info_now, decisions_dropped
+  absl::Mutex mu;  // model_info_now, decisions_dropped, budget
 
   Series();
 
@@ -405,6 +410,11 @@ void Metrics::EventLogStats(const adrank::EventLogStats& stats) {
   const double dropped = static_cast<double>(stats.dropped_decisions);
   const double told = series_->decisions_dropped->Value();
   if (dropped > told) series_->decisions_dropped->Increment(dropped - told);
+}
+
+void Metrics::BudgetStats(const LedgerStats& stats) {
+  absl::MutexLock lock(&series_->mu);
+  series_->budget.Update(stats);
 }
 
 std::string Metrics::Text() const {

@@ -16,6 +16,8 @@
 
 namespace adrank {
 
+struct LedgerStats;
+
 // The RPCs of all services; each has its series from the start, so that a rate
 // over a quiet method is 0 and not absent.
 enum class Rpc {
@@ -32,6 +34,9 @@ enum class Rpc {
   kModelStatus,
   kPromote,
   kRollback,
+  kGetPacing,
+  kListBudgets,
+  kAuditBudgets,
 };
 
 // Thread-safe.
@@ -58,6 +63,7 @@ class Metrics {
   void CatalogBuilt(const AdIndex& index, double seconds);
   void CatalogBuildFailed();
   void EventLogStats(const EventLogStats& stats);
+  void BudgetStats(const LedgerStats& stats);
 
   // The exposition text; process metrics are read now.
   std::string Text() const;

@@ -17,12 +17,16 @@
 #include "base/status_macros.h"
 #include "model/checksums.h"
 #include "model/model_store.h"
+#include "server/budget/budget_admission.h"
+#include "server/budget/charging_log.h"
+#include "server/budget/ledger.h"
 #include "server/catalog_loader.h"
 #include "server/http_endpoint.h"
 #include "server/metrics.h"
 #include "server/model_watcher.h"
 #include "server/periodic.h"
 #include "server/ranking_pipeline.h"
+#include "server/rpc/budget_rpc.h"
 #include "server/rpc/catalog_rpc.h"
 #include "server/rpc/event_rpc.h"
 #include "server/rpc/model_rpc.h"
@@ -30,6 +34,7 @@
 #include "server/serving_state.h"
 #include "storage/catalog_store.h"
 #include "storage/event_log.h"
+#include "storage/ledger_store.h"
 
 namespace adrank {
 namespace {
@@ -38,6 +43,8 @@ constexpr absl::Duration kDefaultGrace = absl::Seconds(5);
 // How often the catalogue is looked at without being told of a change.
 constexpr absl::Duration kCatalogPeriod = absl::Seconds(30);
 constexpr absl::Duration kRetentionPeriod = absl::Hours(1);
+// What a killed process loses of reservations, at most.
+constexpr absl::Duration kLedgerPeriod = absl::Milliseconds(20);
 // A whole catalogue is one Mutate, so that it is changed whole or not at all.
 constexpr uint32_t kAdminMessageBytes = 256 << 20;
 
@@ -71,6 +78,9 @@ class ServerImpl : public Server {
 
  private:
   absl::Status OpenStores(const Clock* clock);
+  absl::Status OpenLedger(const Clock* clock);
+  // Charges what a crash kept from the ledger.
+  absl::Status StartLedger();
   absl::Status Listen();
   absl::StatusOr<std::unique_ptr<grpc::Server>> BuildServer(
       const std::vector<grpc::Service*>& services, int port,
@@ -83,7 +93,12 @@ class ServerImpl : public Server {
   Metrics metrics_;
   ServingState state_;
   std::unique_ptr<const RankingPipeline> pipeline_;
+  // The log tells the ledger of events until it is closed. Null, as the two
+  // that use it: budgets are disabled.
+  std::unique_ptr<Ledger> ledger_;
   std::unique_ptr<EventLog> log_;
+  std::unique_ptr<BudgetAdmission> budgets_;
+  std::unique_ptr<ChargingLog> charging_log_;
   std::unique_ptr<CatalogStore> catalog_;
   std::unique_ptr<DecisionIdGenerator> ids_;
   std::unique_ptr<ModelWatcher> watcher_;
@@ -91,10 +106,12 @@ class ServerImpl : public Server {
   std::unique_ptr<Periodic> watch_models_;
   std::unique_ptr<Periodic> load_catalog_;
   std::unique_ptr<Periodic> retention_;
+  std::unique_ptr<Periodic> run_ledger_;
   std::unique_ptr<RankingRpc> ranking_;
   std::unique_ptr<EventRpc> events_;
   std::unique_ptr<CatalogRpc> catalog_reads_, catalog_admin_;
   std::unique_ptr<ModelRpc> models_;
+  std::unique_ptr<BudgetRpc> budget_rpc_;
   std::unique_ptr<grpc::Server> main_, admin_;
   std::unique_ptr<HttpEndpoint> http_;
   Ports ports_;
@@ -116,7 +133,37 @@ absl::Status ServerImpl::OpenStores(const Clock* clock) {
   watcher_ = std::make_unique<ModelWatcher>(
       ModelStore(config_.model().model_dir(), name), name, clock, &state_,
       &metrics_);
-  loader_ = std::make_unique<CatalogLoader>(catalog_.get(), &state_, &metrics_);
+  if (!config_.budget().disabled()) RETURN_IF_ERROR(OpenLedger(clock));
+  loader_ = std::make_unique<CatalogLoader>(catalog_.get(), &state_, &metrics_,
+                                            [this](const AdIndex& index) {
+                                              if (budgets_ != nullptr)
+                                                budgets_->Prepare(index);
+                                            });
+  return absl::OkStatus();
+}
+
+absl::Status ServerImpl::OpenLedger(const Clock* clock) {
+  Ledger::Options options;
+  ASSIGN_OR_RETURN(options.policy, BudgetPolicy::Create(config_.budget()));
+  options.sync = config_.storage().durability() != v1::StorageConfig::ASYNC;
+  ASSIGN_OR_RETURN(std::unique_ptr<LedgerStore> store,
+                   LedgerStore::Open(config_.storage().data_dir()));
+  ASSIGN_OR_RETURN(ledger_, Ledger::Open(std::move(store), options, clock));
+  ledger_->SetLookup([this](const DecisionId& id, uint8_t position) {
+    return LookUpSlot(log_.get(), id, position);
+  });
+  budgets_ = std::make_unique<BudgetAdmission>(ledger_.get());
+  charging_log_ = std::make_unique<ChargingLog>(log_.get(), ledger_.get());
+  return absl::OkStatus();
+}
+
+absl::Status ServerImpl::StartLedger() {
+  if (ledger_ == nullptr) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const uint64_t replayed,
+                   ReplayEvents(log_.get(), ledger_.get()));
+  LOG(INFO) << "ledger: " << replayed << " events of the log looked at";
+  run_ledger_ = std::make_unique<Periodic>(
+      kLedgerPeriod, [this] { ledger_->RunOnce().IgnoreError(); });
   return absl::OkStatus();
 }
 
@@ -124,6 +171,7 @@ absl::Status ServerImpl::Init(const Clock* clock) {
   RETURN_IF_ERROR(ValidateConfig(config_));
   RETURN_IF_ERROR(OpenStores(clock));
   RETURN_IF_ERROR(loader_->RunOnce());
+  RETURN_IF_ERROR(StartLedger());
   if (const absl::Status model = watcher_->RunOnce(); !model.ok()) {
     LOG(ERROR) << "starting without the published model: " << model;
   }
@@ -166,11 +214,17 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> ServerImpl::BuildServer(
 absl::Status ServerImpl::Listen() {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  ranking_ = std::make_unique<RankingRpc>(pipeline_.get(), &state_,
-                                          std::vector<Admission*>(), ids_.get(),
-                                          log_.get(), &metrics_);
+  std::vector<Admission*> admissions;
+  EventLog* event_log = log_.get();
+  if (ledger_ != nullptr) {
+    admissions.push_back(budgets_.get());
+    event_log = charging_log_.get();
+  }
+  ranking_ = std::make_unique<RankingRpc>(pipeline_.get(), &state_, admissions,
+                                          ids_.get(), log_.get(), &metrics_);
   events_ = std::make_unique<EventRpc>(
-      log_.get(), pipeline_->limits().max_events, &metrics_);
+      event_log, pipeline_->limits().max_events, &metrics_);
+  budget_rpc_ = std::make_unique<BudgetRpc>(ledger_.get(), &metrics_);
   catalog_reads_ =
       std::make_unique<CatalogRpc>(catalog_.get(), &state_, loader_.get(),
                                    std::function<void()>(), &metrics_);
@@ -179,10 +233,10 @@ absl::Status ServerImpl::Listen() {
       [this] { load_catalog_->Notify(); }, &metrics_);
   models_ = std::make_unique<ModelRpc>(watcher_.get(), &metrics_);
   const uint32_t max_message_bytes = pipeline_->limits().max_message_bytes;
-  ASSIGN_OR_RETURN(
-      main_, BuildServer({ranking_.get(), events_.get(), catalog_reads_.get()},
-                         Port(config_.listen().grpc_port(), 8500),
-                         max_message_bytes, &ports_.grpc));
+  ASSIGN_OR_RETURN(main_, BuildServer({ranking_.get(), events_.get(),
+                                       catalog_reads_.get(), budget_rpc_.get()},
+                                      Port(config_.listen().grpc_port(), 8500),
+                                      max_message_bytes, &ports_.grpc));
   ASSIGN_OR_RETURN(admin_,
                    BuildServer({models_.get(), catalog_admin_.get()},
                                Port(config_.listen().admin_port(), 8502),
@@ -224,11 +278,16 @@ absl::Status ServerImpl::Shutdown(absl::Duration grace) {
   watch_models_.reset();
   load_catalog_.reset();
   retention_.reset();
-  return log_ == nullptr ? absl::OkStatus() : log_->Flush();
+  absl::Status status = log_ == nullptr ? absl::OkStatus() : log_->Flush();
+  // The log has told the ledger of its last events.
+  run_ledger_.reset();
+  if (ledger_ != nullptr) status.Update(ledger_->Flush());
+  return status;
 }
 
 std::string ServerImpl::MetricsPage() {
   metrics_.EventLogStats(log_->Stats());
+  if (ledger_ != nullptr) metrics_.BudgetStats(ledger_->Stats());
   return metrics_.Text();
 }
 
@@ -283,6 +342,7 @@ absl::Status ValidateConfig(const v1::ServerConfig& config) {
   RETURN_IF_ERROR(CheckPort("grpc_port", config.listen().grpc_port()));
   RETURN_IF_ERROR(CheckPort("http_port", config.listen().http_port()));
   RETURN_IF_ERROR(CheckPort("admin_port", config.listen().admin_port()));
+  RETURN_IF_ERROR(BudgetPolicy::Create(config.budget()).status());
   return RankingPipeline::Create(config, Clock::Real()).status();
 }
 

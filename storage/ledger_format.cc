@@ -70,7 +70,7 @@ constexpr size_t kAccountFields = 9;
 
 std::string Book::Encode() const {
   std::string bytes;
-  Append64(sequence, &bytes);
+  Append64(batch, &bytes);
   Append64(static_cast<uint64_t>(covered_ms), &bytes);
   AppendWide(debits, &bytes);
   AppendWide(credits, &bytes);
@@ -80,7 +80,7 @@ std::string Book::Encode() const {
 bool Book::Decode(absl::string_view bytes, Book* out) {
   if (bytes.size() != 16 + 2 * kWideBytes) return false;
   Reader reader(bytes);
-  out->sequence = reader.Read64();
+  out->batch = reader.Read64();
   out->covered_ms = static_cast<int64_t>(reader.Read64());
   out->debits = reader.ReadWide();
   out->credits = reader.ReadWide();

@@ -13,7 +13,7 @@ namespace adrank::ledger_format {
 
 // The sums over all accounts.
 struct Book {
-  uint64_t sequence = 0;  // of the last write
+  uint64_t batch = 0;  // the last that was written
   int64_t covered_ms = 0;
   WideMicros debits = 0, credits = 0;
 

@@ -207,8 +207,8 @@ class LedgerStoreImpl final : public LedgerStore {
         book_(book) {}
 
   absl::StatusOr<LedgerContents> Load() override;
-  absl::Status Write(absl::Span<const LedgerEntry> entries, int64_t covered_ms,
-                     bool sync) override;
+  absl::Status Write(uint64_t number, absl::Span<const LedgerEntry> entries,
+                     int64_t covered_ms, bool sync) override;
   absl::StatusOr<bool> IsSettled(const DecisionId& id, uint8_t position,
                                  v1::EventType event) override;
   absl::StatusOr<bool> Prune(int64_t horizon_ms, int32_t day,
@@ -248,7 +248,7 @@ absl::StatusOr<std::shared_ptr<const rocks::Database>> LedgerStoreImpl::Pin() {
 }
 
 // A failed write may have reached the disk nevertheless: what is there is read
-// back, and the sequence tells whether the write is in it.
+// back, with the number of the last batch.
 absl::Status LedgerStoreImpl::Recover() {
   if (!failed_) return absl::OkStatus();
   RETURN_IF_ERROR(rocks::CheckFreeSpace(data_dir_));
@@ -268,6 +268,7 @@ absl::StatusOr<LedgerContents> LedgerStoreImpl::Load() {
   LedgerContents contents;
   ASSIGN_OR_RETURN(const Book book, ReadBook(*pin, rocksdb::ReadOptions()));
   contents.covered_ms = book.covered_ms;
+  contents.batch = book.batch;
   RETURN_IF_ERROR(ForEachAccount(
       *pin, rocks::ScanOptions(), [&](AccountKey key, const LedgerAccount& a) {
         contents.accounts.push_back({std::move(key.campaign), key.day, a});
@@ -337,18 +338,17 @@ absl::Status LedgerStoreImpl::Commit(Postings* postings, const Book& book,
     return absl::OkStatus();
   }
   failed_ = true;
-  const uint64_t attempted = book.sequence;
-  // Told apart at once, while it is known what was attempted.
-  if (Recover().ok() && book_.sequence == attempted) return absl::OkStatus();
   return rocks::ToStatus(s, absl::StrCat("write ledger of ", data_dir_));
 }
 
-absl::Status LedgerStoreImpl::Write(absl::Span<const LedgerEntry> entries,
+absl::Status LedgerStoreImpl::Write(uint64_t number,
+                                    absl::Span<const LedgerEntry> entries,
                                     int64_t covered_ms, bool sync) {
   absl::MutexLock lock(&mu_);
   RETURN_IF_ERROR(Recover());
+  if (number <= book_.batch) return absl::OkStatus();
   Book book = book_;
-  ++book.sequence;
+  book.batch = number;
   book.covered_ms = covered_ms;
   Postings postings(database_.get(), &cache_, &book);
   rocksdb::WriteBatch batch;
@@ -439,7 +439,6 @@ absl::StatusOr<bool> LedgerStoreImpl::Prune(int64_t horizon_ms, int32_t day,
   bool more = false;
   {
     Book book = book_;
-    ++book.sequence;
     Postings postings(database_.get(), &cache_, &book);
     rocksdb::WriteBatch batch;
     RETURN_IF_ERROR(PruneSettled(horizon_ms, limit, &postings, &batch, &more));
@@ -448,7 +447,6 @@ absl::StatusOr<bool> LedgerStoreImpl::Prune(int64_t horizon_ms, int32_t day,
     }
   }
   Book book = book_;
-  ++book.sequence;
   Postings none(database_.get(), &cache_, &book);
   rocksdb::WriteBatch batch;
   RETURN_IF_ERROR(PruneDays(day, limit, &book, &batch, &more));

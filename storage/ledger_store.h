@@ -21,7 +21,7 @@
 //                           be32(bits of pctr) campaign id
 //   settled:       key   := id u8(position) u8(event type)
 //                  value := u8(billed) be32(day) be64(micros) campaign id
-//   default:       "format", "book" -> be64(sequence) be64(covered_ms)
+//   default:       "format", "book" -> be64(batch) be64(covered_ms)
 //                           be128(debits) be128(credits)
 #ifndef ADRANK_STORAGE_LEDGER_STORE_H_
 #define ADRANK_STORAGE_LEDGER_STORE_H_
@@ -111,6 +111,7 @@ struct LedgerContents {
   // Every event that the event log received before is in the ledger, if it
   // should be. 0: of a new ledger.
   int64_t covered_ms = 0;
+  uint64_t batch = 0;  // the last that was written
 };
 
 struct LedgerAudit {
@@ -136,10 +137,13 @@ class LedgerStore {
   // All of it.
   virtual absl::StatusOr<LedgerContents> Load() = 0;
 
-  // Writes the entries, in their order, and `covered_ms` as one batch. When it
-  // fails nothing was written, and the same entries may be given again; a store
-  // whose disk failed opens itself anew then. With `sync` it is on disk.
-  virtual absl::Status Write(absl::Span<const LedgerEntry> entries,
+  // Writes the entries, in their order, and `covered_ms` as one batch, whole or
+  // not at all; batches are numbered one by one. One that failed may have
+  // reached the disk nevertheless: give the same entries again, under the same
+  // number, which changes nothing then. A store whose disk failed opens itself
+  // anew. With `sync` the batch is on disk.
+  virtual absl::Status Write(uint64_t batch,
+                             absl::Span<const LedgerEntry> entries,
                              int64_t covered_ms, bool sync) = 0;
 
   // Whether the event was billed or refused and not yet archived.

@@ -124,12 +124,10 @@ Hold CampaignAccount::Decide(const BudgetBook& day,
 
 Hold CampaignAccount::Take(int32_t day, const SlotCost& cost) {
   Day* d = Find(day);
-  if (cheapest_.micros == 0 || cost.micros < cheapest_.micros) {
-    cheapest_ = cost;
-  }
   const Hold hold = Decide(d->book, cost);
   if (hold == Hold::kRefused) {
     ++d->refused;
+    short_ = true;
     return hold;
   }
   d->book.Add(cost, hold, 1);
@@ -144,6 +142,7 @@ void CampaignAccount::GiveBack(int32_t day, const SlotCost& cost, Hold hold,
   Day* d = Find(day);
   d->book.Add(cost, hold, -1);
   life_.Add(cost, hold, -1);
+  short_ = false;
   if (served) return;
   d->expected -= cost.mean;
   --d->served;
@@ -155,6 +154,7 @@ bool CampaignAccount::Bill(int32_t day, const SlotCost& cost, Hold hold) {
   life_.Add(cost, hold, -1);
   for (const BudgetBook* book : {&d->book, &life_}) {
     if (book->budget != 0 && book->spent + cost.micros > book->budget) {
+      short_ = false;
       Refuse(cost);
       return false;
     }
@@ -194,9 +194,9 @@ void CampaignAccount::RestoreOpen(int32_t day, const SlotCost& cost,
 }
 
 void CampaignAccount::Roll(int64_t now_ms) {
+  short_ = false;
   if (now_ms < today_.start_ms || now_ms >= today_.end_ms) {
     today_ = DayOf(now_ms, zone_);
-    cheapest_ = SlotCost();
   }
   const int32_t oldest =
       today_.day - 1 -
@@ -207,13 +207,7 @@ void CampaignAccount::Roll(int64_t now_ms) {
   }
 }
 
-bool CampaignAccount::Closed() const {
-  const Day today = Today();
-  return today.book.Free(policy_->deviations) <= 0 ||
-         life_.Free(policy_->deviations) <= 0 ||
-         (cheapest_.micros > 0 &&
-          Decide(today.book, cheapest_) == Hold::kRefused);
-}
+bool CampaignAccount::Closed() const { return short_ || Free() <= 0; }
 
 CampaignAccount::Day CampaignAccount::Today() const {
   for (const Day& day : days_) {

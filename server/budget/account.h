@@ -108,8 +108,9 @@ class CampaignAccount {
   // Looks at the time: a new day begins, days long gone are forgotten.
   void Roll(int64_t now_ms);
 
-  // Nothing is left today or at all, or too little for the cheapest ad asked for
-  // since the day began.
+  // Nothing is left today or at all; or an ad was refused since the last Roll
+  // and nothing came back: what is left may pay for a cheaper one, but not each
+  // request needs to try.
   bool Closed() const;
 
   const v1::Budget& terms() const { return terms_; }
@@ -143,7 +144,7 @@ class CampaignAccount {
   CampaignDay today_;
   BudgetBook life_;
   absl::InlinedVector<Day, 2> days_;  // by number
-  SlotCost cheapest_;  // asked for today; 0: none
+  bool short_ = false;                // an ad was refused
   WideMicros unbilled_ = 0;
   uint64_t unbilled_events_ = 0;
 };

@@ -66,6 +66,8 @@ Ledger::Ledger(std::unique_ptr<LedgerStore> store, const Options& options,
                const Clock* clock)
     : options_(options), clock_(clock), store_(std::move(store)) {}
 
+Ledger::~Ledger() = default;
+
 absl::StatusOr<std::unique_ptr<Ledger>> Ledger::Open(
     std::unique_ptr<LedgerStore> store, const Options& options,
     const Clock* clock) {
@@ -74,15 +76,15 @@ absl::StatusOr<std::unique_ptr<Ledger>> Ledger::Open(
   ledger->Restore(contents);
   if (contents.covered_ms == 0) {
     // What was reported before there was a ledger is not charged.
-    ledger->covered_ms_ = clock->NowMs();
-    RETURN_IF_ERROR(
-        ledger->store_->Write({}, ledger->covered_ms_, options.sync));
+    RETURN_IF_ERROR(ledger->Flush());
   }
   return ledger;
 }
 
 void Ledger::Restore(const LedgerContents& contents) {
   covered_ms_ = contents.covered_ms;
+  absl::MutexLock run(&run_mu_);
+  batch_ = contents.batch;
   for (const LedgerContents::Account& a : contents.accounts) {
     LedgerCampaign* campaign = Campaign(a.campaign);
     absl::MutexLock lock(&campaign->mu);
@@ -331,12 +333,19 @@ void Ledger::OnEvent(const DecisionId& id, uint8_t position, v1::EventType type,
     return Book(id, held, type, billed);
   }
   late_count_.fetch_add(1, std::memory_order_relaxed);
-  absl::MutexLock lock(&events_mu_);
-  if (late_.size() < kMaxLate) {
-    late_.push_back({id, position, type, received_ms});
-  } else {
-    lost_since_ms_ = std::min(lost_since_ms_, received_ms);
+  {
+    absl::MutexLock lock(&events_mu_);
+    if (late_.size() < kMaxLate) {
+      late_.push_back({id, position, type, received_ms});
+      return;
+    }
   }
+  OnUncertainEvent(received_ms);
+}
+
+void Ledger::OnUncertainEvent(int64_t received_ms) {
+  absl::MutexLock lock(&events_mu_);
+  lost_since_ms_ = std::min(lost_since_ms_, received_ms);
 }
 
 void Ledger::Book(const DecisionId& id, const Held& held, v1::EventType type,
@@ -483,13 +492,17 @@ absl::Status Ledger::WriteEntries(int64_t now_ms, int64_t covered_ms,
   size_t begin = 0;
   absl::Status status;
   do {
-    const auto part = absl::MakeConstSpan(writing_).subspan(
-        begin, std::min(kBatchEntries, writing_.size() - begin));
-    const bool last = begin + part.size() == writing_.size();
-    status = store_->Write(part, last ? covered_ms : covered_ms_.load(),
-                           sync && last);
+    const size_t left = writing_.size() - begin;
+    const size_t size =
+        failed_part_ > 0 ? failed_part_ : std::min(kBatchEntries, left);
+    const bool last = size == left;
+    status = store_->Write(
+        batch_ + 1, absl::MakeConstSpan(writing_).subspan(begin, size),
+        last ? covered_ms : covered_ms_.load(), sync && last);
+    failed_part_ = status.ok() ? 0 : size;
     if (!status.ok()) break;
-    begin += part.size();
+    ++batch_;
+    begin += size;
   } while (begin < writing_.size());
   writing_.erase(writing_.begin(), writing_.begin() + begin);
   backlog_.fetch_sub(begin, std::memory_order_relaxed);

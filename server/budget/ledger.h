@@ -128,6 +128,8 @@ class Ledger {
   static absl::StatusOr<std::unique_ptr<Ledger>> Open(
       std::unique_ptr<LedgerStore> store, const Options& options,
       const Clock* clock);
+  // Writes nothing: see Flush.
+  ~Ledger();
 
   // Before any other thread calls.
   void SetLookup(Lookup lookup) { lookup_ = std::move(lookup); }
@@ -168,6 +170,9 @@ class Ledger {
   void EndEvents(int64_t begun);
   // Of an event whose decision the log does not know.
   void OnUnknownDecision() { Count(Charge::kUnknownDecision); }
+  // The log failed and may have stored an event nevertheless: the next start
+  // looks whether it did.
+  void OnUncertainEvent(int64_t received_ms);
 
   // Events of the log received before are in the ledger, whatever a crash did.
   int64_t covered_ms() const { return covered_ms_; }
@@ -260,12 +265,15 @@ class Ledger {
   mutable absl::Mutex events_mu_;
   std::multiset<int64_t> begun_ ABSL_GUARDED_BY(events_mu_);
   std::vector<LateEvent> late_ ABSL_GUARDED_BY(events_mu_);
-  // Late events were given up since this moment: the next start replays them.
+  // Events since this moment were given up: the next start replays them.
   int64_t lost_since_ms_ ABSL_GUARDED_BY(events_mu_) = INT64_MAX;
 
   // Held by Run; taken before all others.
   absl::Mutex run_mu_;
   std::vector<LedgerEntry> writing_ ABSL_GUARDED_BY(run_mu_);
+  uint64_t batch_ ABSL_GUARDED_BY(run_mu_) = 0;  // the last that was written
+  // Entries of the next one, which failed; 0: none did.
+  size_t failed_part_ ABSL_GUARDED_BY(run_mu_) = 0;
   int64_t refreshed_ms_ ABSL_GUARDED_BY(run_mu_) = 0;
   int64_t pruned_ms_ ABSL_GUARDED_BY(run_mu_) = 0;
   int64_t written_ms_ ABSL_GUARDED_BY(run_mu_) = 0;

@@ -153,6 +153,13 @@ class AdIndex {
   // REQUIRES: i < stats().campaigns, stats().ad_groups.
   const std::string& campaign_id(uint32_t i) const { return campaigns_[i].id; }
   const std::string& group_id(uint32_t i) const { return groups_[i].id; }
+  const v1::Budget& budget(uint32_t campaign) const {
+    return campaigns_[campaign].budget;
+  }
+  // IANA name; empty is UTC.
+  const std::string& time_zone(uint32_t campaign) const {
+    return campaigns_[campaign].time_zone;
+  }
 
   // Up to `limit` matches. Clears *out first.
   void Retrieve(const RetrieveRequest& request, size_t limit,
@@ -187,6 +194,8 @@ class AdIndex {
     int64_t start_ms = 0, end_ms = 0;
     uint32_t targeting = TargetingSet::kAlways;
     uint32_t negatives_begin = 0, negatives_end = 0;  // into negatives_
+    v1::Budget budget;
+    std::string time_zone;
   };
   struct PositiveKeyword {
     uint32_t tokens;  // KeywordSet's number

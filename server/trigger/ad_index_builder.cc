@@ -92,6 +92,8 @@ class AdIndex::Builder {
           entry.own_enabled && index_.advertisers_[entry.advertiser].enabled;
       entry.start_ms = c.start_time_ms();
       entry.end_ms = c.end_time_ms();
+      entry.budget = c.budget();
+      entry.time_zone = c.time_zone();
       ASSIGN_OR_RETURN(
           entry.targeting,
           Targeting(c.has_targeting(), c.targeting(), "campaign", c.id()));
