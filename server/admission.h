@@ -13,6 +13,7 @@
 #include "absl/types/span.h"
 #include "proto/common.pb.h"
 #include "proto/events.pb.h"
+#include "server/caps/cap_table.h"
 #include "storage/decision_id.h"
 
 namespace adrank {
@@ -34,6 +35,8 @@ struct AdmissionTerms {
   std::shared_ptr<const void> campaigns_owner;
   // At a frequency cap for this user; each sorted.
   std::vector<uint32_t> capped_ads, capped_groups, capped_campaigns;
+  // Not null: at a cap is whatever has one here. Of the request's index.
+  const CapTable* denied = nullptr;
 
   bool Closed(uint32_t campaign) const {
     return !campaigns.empty() &&
@@ -46,7 +49,8 @@ struct AdmissionTerms {
   }
   bool Capped(uint32_t ad, uint32_t group, uint32_t campaign) const {
     return Has(capped_campaigns, campaign) || Has(capped_groups, group) ||
-           Has(capped_ads, ad);
+           Has(capped_ads, ad) ||
+           (denied != nullptr && denied->Caps(ad, group, campaign));
   }
 
   void Clear() {
@@ -55,6 +59,7 @@ struct AdmissionTerms {
     capped_ads.clear();
     capped_groups.clear();
     capped_campaigns.clear();
+    denied = nullptr;
   }
 
  private:

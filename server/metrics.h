@@ -16,6 +16,9 @@
 
 namespace adrank {
 
+struct CapStats;
+struct CapStoreStats;
+
 // The RPCs of all services; each has its series from the start, so that a rate
 // over a quiet method is 0 and not absent.
 enum class Rpc {
@@ -32,6 +35,8 @@ enum class Rpc {
   kModelStatus,
   kPromote,
   kRollback,
+  kGetUserCaps,
+  kForgetUserCaps,
 };
 
 // Thread-safe.
@@ -58,6 +63,7 @@ class Metrics {
   void CatalogBuilt(const AdIndex& index, double seconds);
   void CatalogBuildFailed();
   void EventLogStats(const EventLogStats& stats);
+  void FrequencyCaps(const CapStats& caps, const CapStoreStats& store);
 
   // The exposition text; process metrics are read now.
   std::string Text() const;

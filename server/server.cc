@@ -17,17 +17,20 @@
 #include "base/status_macros.h"
 #include "model/checksums.h"
 #include "model/model_store.h"
+#include "server/caps/frequency_caps.h"
 #include "server/catalog_loader.h"
 #include "server/http_endpoint.h"
 #include "server/metrics.h"
 #include "server/model_watcher.h"
 #include "server/periodic.h"
 #include "server/ranking_pipeline.h"
+#include "server/rpc/cap_rpc.h"
 #include "server/rpc/catalog_rpc.h"
 #include "server/rpc/event_rpc.h"
 #include "server/rpc/model_rpc.h"
 #include "server/rpc/ranking_rpc.h"
 #include "server/serving_state.h"
+#include "storage/cap_store.h"
 #include "storage/catalog_store.h"
 #include "storage/event_log.h"
 
@@ -38,6 +41,8 @@ constexpr absl::Duration kDefaultGrace = absl::Seconds(5);
 // How often the catalogue is looked at without being told of a change.
 constexpr absl::Duration kCatalogPeriod = absl::Seconds(30);
 constexpr absl::Duration kRetentionPeriod = absl::Hours(1);
+// What a power failure may take of the counters of frequency caps.
+constexpr absl::Duration kCapSyncPeriod = absl::Milliseconds(100);
 // A whole catalogue is one Mutate, so that it is changed whole or not at all.
 constexpr uint32_t kAdminMessageBytes = 256 << 20;
 
@@ -85,16 +90,20 @@ class ServerImpl : public Server {
   std::unique_ptr<const RankingPipeline> pipeline_;
   std::unique_ptr<EventLog> log_;
   std::unique_ptr<CatalogStore> catalog_;
+  std::unique_ptr<CapStore> cap_store_;
+  std::unique_ptr<FrequencyCaps> caps_;
   std::unique_ptr<DecisionIdGenerator> ids_;
   std::unique_ptr<ModelWatcher> watcher_;
   std::unique_ptr<CatalogLoader> loader_;
   std::unique_ptr<Periodic> watch_models_;
   std::unique_ptr<Periodic> load_catalog_;
   std::unique_ptr<Periodic> retention_;
+  std::unique_ptr<Periodic> sync_caps_;
   std::unique_ptr<RankingRpc> ranking_;
   std::unique_ptr<EventRpc> events_;
   std::unique_ptr<CatalogRpc> catalog_reads_, catalog_admin_;
   std::unique_ptr<ModelRpc> models_;
+  std::unique_ptr<CapRpc> cap_admin_;
   std::unique_ptr<grpc::Server> main_, admin_;
   std::unique_ptr<HttpEndpoint> http_;
   Ports ports_;
@@ -108,6 +117,12 @@ absl::Status ServerImpl::OpenStores(const Clock* clock) {
   ASSIGN_OR_RETURN(log_, EventLog::Open(config_.storage(), clock));
   ASSIGN_OR_RETURN(catalog_,
                    CatalogStore::Open(config_.storage().data_dir(), clock));
+  ASSIGN_OR_RETURN(
+      cap_store_,
+      CapStore::Open(config_.storage().data_dir(), clock,
+                     {FrequencyCaps::KeepDecisions(config_.caps())}));
+  caps_ =
+      std::make_unique<FrequencyCaps>(config_.caps(), cap_store_.get(), clock);
   // Not for learning, not stored: two runs must not repeat an id.
   ids_ = std::make_unique<DecisionIdGenerator>(
       clock, static_cast<uint16_t>(config_.storage().node_id()),
@@ -134,6 +149,11 @@ absl::Status ServerImpl::Init(const Clock* clock) {
                                  [this] { watcher_->RunOnce().IgnoreError(); });
   load_catalog_ = std::make_unique<Periodic>(
       kCatalogPeriod, [this] { loader_->RunOnce().IgnoreError(); });
+  sync_caps_ = std::make_unique<Periodic>(kCapSyncPeriod, [this] {
+    if (const absl::Status s = cap_store_->Sync(); !s.ok()) {
+      LOG_EVERY_N(ERROR, 100) << "frequency caps: " << s.message();
+    }
+  });
   if (config_.storage().retention_days() > 0) {
     retention_ = std::make_unique<Periodic>(kRetentionPeriod, [this] {
       if (const absl::Status s = log_->ApplyRetention(); !s.ok()) {
@@ -167,10 +187,11 @@ absl::Status ServerImpl::Listen() {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   ranking_ = std::make_unique<RankingRpc>(pipeline_.get(), &state_,
-                                          std::vector<Admission*>(), ids_.get(),
-                                          log_.get(), &metrics_);
+                                          std::vector<Admission*>{caps_.get()},
+                                          ids_.get(), log_.get(), &metrics_);
   events_ = std::make_unique<EventRpc>(
-      log_.get(), pipeline_->limits().max_events, &metrics_);
+      log_.get(), std::vector<EventSink*>{caps_.get()},
+      pipeline_->limits().max_events, &metrics_);
   catalog_reads_ =
       std::make_unique<CatalogRpc>(catalog_.get(), &state_, loader_.get(),
                                    std::function<void()>(), &metrics_);
@@ -178,16 +199,18 @@ absl::Status ServerImpl::Listen() {
       catalog_.get(), &state_, loader_.get(),
       [this] { load_catalog_->Notify(); }, &metrics_);
   models_ = std::make_unique<ModelRpc>(watcher_.get(), &metrics_);
+  cap_admin_ = std::make_unique<CapRpc>(caps_.get(), &state_, &metrics_);
   const uint32_t max_message_bytes = pipeline_->limits().max_message_bytes;
   ASSIGN_OR_RETURN(
       main_, BuildServer({ranking_.get(), events_.get(), catalog_reads_.get()},
                          Port(config_.listen().grpc_port(), 8500),
                          max_message_bytes, &ports_.grpc));
-  ASSIGN_OR_RETURN(admin_,
-                   BuildServer({models_.get(), catalog_admin_.get()},
-                               Port(config_.listen().admin_port(), 8502),
-                               std::max(max_message_bytes, kAdminMessageBytes),
-                               &ports_.admin));
+  ASSIGN_OR_RETURN(
+      admin_,
+      BuildServer({models_.get(), catalog_admin_.get(), cap_admin_.get()},
+                  Port(config_.listen().admin_port(), 8502),
+                  std::max(max_message_bytes, kAdminMessageBytes),
+                  &ports_.admin));
   HttpEndpoint::Pages pages;
   pages.metrics = [this] { return MetricsPage(); };
   pages.ready = [this] { return ready_.load(); };
@@ -224,11 +247,16 @@ absl::Status ServerImpl::Shutdown(absl::Duration grace) {
   watch_models_.reset();
   load_catalog_.reset();
   retention_.reset();
-  return log_ == nullptr ? absl::OkStatus() : log_->Flush();
+  sync_caps_.reset();
+  const absl::Status caps =
+      cap_store_ == nullptr ? absl::OkStatus() : cap_store_->Sync();
+  const absl::Status log = log_ == nullptr ? absl::OkStatus() : log_->Flush();
+  return log.ok() ? caps : log;
 }
 
 std::string ServerImpl::MetricsPage() {
   metrics_.EventLogStats(log_->Stats());
+  metrics_.FrequencyCaps(caps_->Stats(), cap_store_->Stats());
   return metrics_.Text();
 }
 
@@ -283,6 +311,7 @@ absl::Status ValidateConfig(const v1::ServerConfig& config) {
   RETURN_IF_ERROR(CheckPort("grpc_port", config.listen().grpc_port()));
   RETURN_IF_ERROR(CheckPort("http_port", config.listen().http_port()));
   RETURN_IF_ERROR(CheckPort("admin_port", config.listen().admin_port()));
+  RETURN_IF_ERROR(FrequencyCaps::ValidateConfig(config.caps()));
   return RankingPipeline::Create(config, Clock::Real()).status();
 }
 

@@ -125,6 +125,9 @@ class CapStoreImpl : public CapStore {
                      absl::Span<const DecisionId> removed) override;
   absl::StatusOr<std::optional<CapUser>> FindUser(
       const DecisionId& id) override;
+  bool Writable() const override {
+    return !failing_.load(std::memory_order_relaxed);
+  }
   absl::Status Sync() override;
   absl::Status Compact() override;
   CapStoreStats Stats() override;

@@ -70,6 +70,10 @@ class CapStore {
   virtual absl::StatusOr<std::optional<CapUser>> FindUser(
       const DecisionId& id) = 0;
 
+  // False from a failed write until Sync has brought the database back. Hot
+  // path.
+  virtual bool Writable() const = 0;
+
   // Makes what was written durable. After a failed write, tries to bring the
   // database back; to be called every 100 ms or so.
   virtual absl::Status Sync() = 0;

@@ -211,7 +211,7 @@ void FrequencyCaps::Begin(const AdIndex& index, const v1::Context& context,
   const UserCache::Use use(&cache_, id);
   CachedUser* user = use.get();
   absl::MutexLock lock(&user->mu);
-  if (!Load(id, user).ok()) {
+  if (!store_->Writable() || !Load(id, user).ok()) {
     terms->denied = &table;
     return;
   }

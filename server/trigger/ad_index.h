@@ -18,6 +18,7 @@
 #include "proto/catalog.pb.h"
 #include "proto/common.pb.h"
 #include "server/admission.h"
+#include "server/caps/cap_table.h"
 #include "server/trigger/conjunction_index.h"
 #include "server/trigger/keyword_index.h"
 #include "server/trigger/keyword_set.h"
@@ -154,6 +155,9 @@ class AdIndex {
   const std::string& campaign_id(uint32_t i) const { return campaigns_[i].id; }
   const std::string& group_id(uint32_t i) const { return groups_[i].id; }
 
+  // Frequency caps, by the same numbers.
+  const CapTable& caps() const { return caps_; }
+
   // Up to `limit` matches. Clears *out first.
   void Retrieve(const RetrieveRequest& request, size_t limit,
                 RetrieveScratch* scratch, Retrieval* out) const;
@@ -269,6 +273,7 @@ class AdIndex {
   ConjunctionIndex targeted_;     // of documents_
   KeywordIndex keyword_index_;    // of positives_
   KeywordIndex negatives_index_;  // of negatives_
+  CapTable caps_;
   absl::flat_hash_map<std::string, uint32_t> by_id_;
   absl::flat_hash_map<std::string, uint32_t> advertiser_by_id_;
 };
