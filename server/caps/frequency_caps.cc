@@ -251,8 +251,11 @@ void FrequencyCaps::ReserveFor(const CapUser& user_id, const AdIndex& index,
   const UserCache::Use use(&cache_, user_id);
   CachedUser* user = use.get();
   absl::MutexLock lock(&user->mu);
-  if (!Load(user_id, user).ok()) return RefuseCapped(index, slots, refused);
   const CapTimes times = Now();
+  const bool stale = times.now_ms - static_cast<int64_t>(id.ms) > kOrderGraceMs;
+  if (stale || !Load(user_id, user).ok()) {
+    return RefuseCapped(index, slots, refused);
+  }
   thread_local std::vector<DecisionId> dropped;
   dropped.clear();
   Prune(times, &user->row, &dropped);
@@ -314,16 +317,14 @@ void FrequencyCaps::OnReported(const v1::Event& event) {
   const UserCache::Use use(&cache_, *owner);
   CachedUser* user = use.get();
   absl::MutexLock lock(&user->mu);
-  if (!Load(*owner, user).ok() ||
-      !ConfirmRecords(*id, event.position(), &user->row)) {
-    return;
-  }
+  if (!Load(*owner, user).ok()) return;
+  // What came too late is not there any more.
+  std::vector<DecisionId> done;
+  Prune(Now(), &user->row, &done);
+  if (!ConfirmRecords(*id, event.position(), &user->row)) return;
   Count(&counters_.confirmed);
-  const bool more = HasUnconfirmed(*id, user->row);
-  Store(*owner, user, {},
-        more ? absl::Span<const DecisionId>()
-             : absl::Span<const DecisionId>(&*id, 1))
-      .IgnoreError();  // counted
+  if (!HasUnconfirmed(*id, user->row)) done.push_back(*id);
+  Store(*owner, user, {}, done).IgnoreError();  // counted
 }
 
 absl::StatusOr<CapRow> FrequencyCaps::Lookup(absl::string_view user_id) {

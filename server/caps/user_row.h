@@ -50,7 +50,8 @@ bool ConfirmRecords(const DecisionId& id, uint32_t position, CapRow* row);
 bool RemoveUnconfirmed(const DecisionId& id, CapRow* row);
 bool HasUnconfirmed(const DecisionId& id, const CapRow& row);
 
-// A request is answered at the latest so long after its decision got its time.
+// A decision that reserves later than this after its time gets nothing: what
+// shared a window with it may be gone.
 inline constexpr int64_t kOrderGraceMs = 60'000;
 
 // Removes what will never count again (kOrderGraceMs ago). Decisions of which
