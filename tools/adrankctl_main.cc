@@ -44,6 +44,7 @@ int main(int argc, char** argv) {
   adrank::AddModelsCommand(line);
   adrank::AddStatusCommand(line);
   adrank::AddBudgetsCommand(line);
+  adrank::AddCapsCommand(line);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -18,6 +18,7 @@
 #include "proto/catalog.pb.h"
 #include "proto/common.pb.h"
 #include "server/admission.h"
+#include "server/caps/cap_table.h"
 #include "server/trigger/conjunction_index.h"
 #include "server/trigger/keyword_index.h"
 #include "server/trigger/keyword_set.h"
@@ -168,6 +169,9 @@ class AdIndex {
     return campaigns_[campaign].time_zone;
   }
 
+  // Frequency caps, by the same numbers.
+  const CapTable& caps() const { return caps_; }
+
   // Up to `limit` matches. Clears *out first.
   void Retrieve(const RetrieveRequest& request, size_t limit,
                 RetrieveScratch* scratch, Retrieval* out) const;
@@ -285,6 +289,7 @@ class AdIndex {
   ConjunctionIndex targeted_;     // of documents_
   KeywordIndex keyword_index_;    // of positives_
   KeywordIndex negatives_index_;  // of negatives_
+  CapTable caps_;
   absl::flat_hash_map<std::string, uint32_t> by_id_;
   absl::flat_hash_map<std::string, uint32_t> advertiser_by_id_;
 };

@@ -102,6 +102,7 @@ class AdIndex::Builder {
         AddNegative(text, v1::MATCH_TYPE_BROAD);
       }
       entry.negatives_end = NumNegatives();
+      AddCaps(CapLevel::kCampaign, index_.campaigns_.size(), c);
       index_.campaigns_.push_back(std::move(entry));
     }
     return absl::OkStatus();
@@ -126,6 +127,7 @@ class AdIndex::Builder {
           entry.targeting,
           Targeting(g.has_targeting(), g.targeting(), "ad_group", g.id()));
       RETURN_IF_ERROR(AddKeywords(g, &entry));
+      AddCaps(CapLevel::kAdGroup, index_.groups_.size(), g);
       index_.groups_.push_back(std::move(entry));
     }
     return absl::OkStatus();
@@ -206,6 +208,12 @@ class AdIndex::Builder {
     return number;
   }
 
+  template <typename Entity>
+  void AddCaps(CapLevel level, size_t number, const Entity& entity) {
+    index_.caps_.Add(level, static_cast<uint32_t>(number), entity.id(),
+                     entity.frequency_caps());
+  }
+
   uint32_t Text(const std::string& text) {
     index_.keyword_texts_.push_back(text);
     return static_cast<uint32_t>(index_.keyword_texts_.size() - 1);
@@ -263,6 +271,7 @@ class AdIndex::Builder {
     entry.bid_micros = group.bid_micros;
     entry.campaign = group.campaign;
     entry.advertiser = campaign.advertiser;
+    AddCaps(CapLevel::kAd, index_.ads_.size(), ad);
     index_.ads_.push_back(std::move(entry));
     index_.ad_enabled_.push_back(Enabled(ad.status()));
     return absl::OkStatus();
