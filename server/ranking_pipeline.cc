@@ -188,7 +188,7 @@ void RankingPipeline::RunAuction(const AdIndex& index,
               ? *known
               : trace->foreign_advertisers
                     .try_emplace(id, static_cast<uint32_t>(
-                                         index.stats().advertisers +
+                                         index.advertisers() +
                                          trace->foreign_advertisers.size()))
                     .first->second;
     }

@@ -47,6 +47,8 @@ namespace {
 constexpr absl::Duration kDefaultGrace = absl::Seconds(5);
 // How often the catalogue is looked at without being told of a change.
 constexpr absl::Duration kCatalogPeriod = absl::Seconds(30);
+// How often it is looked whether the whole should be built anew.
+constexpr absl::Duration kMergePeriod = absl::Seconds(1);
 constexpr absl::Duration kRetentionPeriod = absl::Hours(1);
 // What a killed process loses of reservations, at most.
 constexpr absl::Duration kLedgerPeriod = absl::Milliseconds(20);
@@ -117,6 +119,7 @@ class ServerImpl : public Server {
   std::unique_ptr<CatalogLoader> loader_;
   std::unique_ptr<Periodic> watch_models_;
   std::unique_ptr<Periodic> load_catalog_;
+  std::unique_ptr<Periodic> merge_catalog_;
   std::unique_ptr<Periodic> retention_;
   std::unique_ptr<Periodic> run_ledger_;
   std::unique_ptr<Periodic> run_pacing_;
@@ -224,6 +227,8 @@ absl::Status ServerImpl::Init(const Clock* clock) {
       LOG_EVERY_N(ERROR, 100) << "frequency caps: " << s.message();
     }
   });
+  merge_catalog_ = std::make_unique<Periodic>(
+      kMergePeriod, [this] { loader_->Merge().IgnoreError(); });
   if (config_.storage().retention_days() > 0) {
     retention_ = std::make_unique<Periodic>(kRetentionPeriod, [this] {
       if (const absl::Status s = log_->ApplyRetention(); !s.ok()) {
@@ -325,6 +330,7 @@ absl::Status ServerImpl::Shutdown(absl::Duration grace) {
   }
   watch_models_.reset();
   load_catalog_.reset();
+  merge_catalog_.reset();
   retention_.reset();
   absl::Status status = log_ == nullptr ? absl::OkStatus() : log_->Flush();
   run_pacing_.reset();
