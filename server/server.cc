@@ -29,6 +29,7 @@
 #include "server/model_watcher.h"
 #include "server/periodic.h"
 #include "server/ranking_pipeline.h"
+#include "server/replay.h"
 #include "server/rpc/budget_rpc.h"
 #include "server/rpc/cap_rpc.h"
 #include "server/rpc/catalog_rpc.h"
@@ -117,6 +118,7 @@ class ServerImpl : public Server {
   std::unique_ptr<DecisionIdGenerator> ids_;
   std::unique_ptr<ModelWatcher> watcher_;
   std::unique_ptr<CatalogLoader> loader_;
+  std::unique_ptr<Replayer> replayer_;
   std::unique_ptr<Periodic> watch_models_;
   std::unique_ptr<Periodic> load_catalog_;
   std::unique_ptr<Periodic> merge_catalog_;
@@ -161,6 +163,10 @@ absl::Status ServerImpl::OpenStores(const Clock* clock) {
   loader_ = std::make_unique<CatalogLoader>(
       catalog_.get(), &state_, &metrics_,
       [this](const AdIndex& index) { PrepareBudgets(index); });
+  ASSIGN_OR_RETURN(
+      replayer_, Replayer::Create(config_, &state_, catalog_.get(),
+                                  ModelStore(config_.model().model_dir(), name),
+                                  log_.get()));
   return absl::OkStatus();
 }
 
@@ -269,18 +275,19 @@ absl::Status ServerImpl::Listen() {
   }
   admissions.push_back(caps_.get());
   ranking_ = std::make_unique<RankingRpc>(
-      pipeline_.get(), &state_, admissions, ids_.get(), log_.get(),
-      ledger_ == nullptr ? nullptr : &traffic_, &metrics_);
+      pipeline_.get(), &state_, catalog_.get(), replayer_.get(), admissions,
+      ids_.get(), log_.get(), ledger_ == nullptr ? nullptr : &traffic_,
+      &metrics_);
   events_ = std::make_unique<EventRpc>(
       event_log, std::vector<EventSink*>{caps_.get()},
       pipeline_->limits().max_events, &metrics_);
   budget_rpc_ =
       std::make_unique<BudgetRpc>(ledger_.get(), pacing_.get(), &metrics_);
-  catalog_reads_ =
-      std::make_unique<CatalogRpc>(catalog_.get(), &state_, loader_.get(),
-                                   std::function<void()>(), &metrics_);
+  catalog_reads_ = std::make_unique<CatalogRpc>(
+      catalog_.get(), log_.get(), &state_, loader_.get(),
+      std::function<void()>(), &metrics_);
   catalog_admin_ = std::make_unique<CatalogRpc>(
-      catalog_.get(), &state_, loader_.get(),
+      catalog_.get(), log_.get(), &state_, loader_.get(),
       [this] { load_catalog_->Notify(); }, &metrics_);
   models_ = std::make_unique<ModelRpc>(watcher_.get(), &metrics_);
   cap_admin_ = std::make_unique<CapRpc>(caps_.get(), &state_, &metrics_);
