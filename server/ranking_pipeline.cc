@@ -188,7 +188,7 @@ void RankingPipeline::PrepareAuction(const AdIndex& index,
               ? *known
               : trace->foreign_advertisers
                     .try_emplace(id, static_cast<uint32_t>(
-                                         index.stats().advertisers +
+                                         index.advertisers() +
                                          trace->foreign_advertisers.size()))
                     .first->second;
     }
@@ -242,6 +242,8 @@ absl::Status RankingPipeline::Rank(const ServingSnapshot& serving,
   SetContext(request.context(), stages.start, trace);
   SetPlacements(request, trace);
   BeginAdmission(index, call, trace);
+  trace->terms.draw =
+      id.ms << 16 ^ id.node ^ static_cast<uint64_t>(id.sequence) << 32;
   Trigger(index, request, trace);
   stages.triggered = clock_->Now();
   RETURN_IF_ERROR(PredictItems(serving, deadline, call, trace));

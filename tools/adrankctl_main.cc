@@ -55,6 +55,8 @@ int main(int argc, char** argv) {
   adrank::AddEventsCommand(line);
   adrank::AddModelsCommand(line);
   adrank::AddStatusCommand(line);
+  adrank::AddBudgetsCommand(line);
+  adrank::AddCapsCommand(line);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
