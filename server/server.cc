@@ -274,8 +274,10 @@ absl::Status ServerImpl::Listen() {
     event_log = charging_log_.get();
   }
   admissions.push_back(caps_.get());
+  const ExplainStores explain_stores = {catalog_.get(), ledger_.get(),
+                                        caps_.get()};
   ranking_ = std::make_unique<RankingRpc>(
-      pipeline_.get(), &state_, catalog_.get(), replayer_.get(), admissions,
+      pipeline_.get(), &state_, explain_stores, replayer_.get(), admissions,
       ids_.get(), log_.get(), ledger_ == nullptr ? nullptr : &traffic_,
       &metrics_);
   events_ = std::make_unique<EventRpc>(

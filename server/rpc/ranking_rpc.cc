@@ -106,7 +106,7 @@ absl::Status RankingRpc::ExplainLive(grpc::CallbackServerContext* context,
   call.take = false;
   const std::shared_ptr<const ServingSnapshot> serving = state_->Current();
   return ExplainRanking(*pipeline_, *serving, request, ids_->Next(), call,
-                        CatalogSources(catalog_, serving->index->version()),
+                        LiveSources(explain_stores_, serving->index->version()),
                         ThreadTrace(), response);
 }
 
