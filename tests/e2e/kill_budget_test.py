@@ -81,7 +81,7 @@ class Client:
         try:
             while time.time() < end:
                 self.step()
-        except grpc.RpcError:
+        except (grpc.RpcError, ValueError):  # the latter of a closed channel
             if seconds != float("inf"):
                 self.failure = "the server is gone"
         except AssertionError as error:
