@@ -107,13 +107,18 @@ CampaignAccount::Day* CampaignAccount::Find(int32_t number) {
 
 Hold CampaignAccount::Decide(const BudgetBook& day,
                              const SlotCost& cost) const {
-  Hold hold = policy_->hard_share < 1 ? Hold::kExpected : Hold::kFull;
+  Hold hold = Hold::kExpected;
   for (const BudgetBook* book : {&day, &life_}) {
     if (book->budget == 0) continue;
+    // Beside what is spent or promised in full, this one could be paid.
+    if (book->spent + book->full + cost.micros > book->budget) {
+      return Hold::kRefused;
+    }
     BudgetBook after = *book;
     after.Add(cost, Hold::kExpected, 1);
-    const WideMicros free = after.Free(policy_->deviations);
-    if (free < 0 || IsTight(*book, free)) hold = Hold::kFull;
+    if (IsTight(*book) || after.Free(policy_->deviations) < 0) {
+      hold = Hold::kFull;
+    }
   }
   if (hold == Hold::kExpected) return hold;
   for (const BudgetBook* book : {&day, &life_}) {

@@ -26,7 +26,7 @@ struct BudgetPolicy {
   // (Cantelli's inequality), and near that of the normal tail when many are
   // open: 10 % and 0.13 % at 3; given that the model's probabilities are right.
   double deviations = 3;
-  // Once less than this share of a budget is free, full prices are held.
+  // Once less than this share of a budget is unspent, full prices are held.
   double hard_share = 0.01;
   int64_t reservation_ms = 3'600'000;
   // Events that come later than this after the decision are never billed.
@@ -125,9 +125,12 @@ class CampaignAccount {
 
  private:
   Day* Find(int32_t number);  // adds it
-  bool IsTight(const BudgetBook& book, WideMicros free) const {
-    return book.budget != 0 &&
-           static_cast<double>(free) <
+  // Near exhaustion. What is reserved does not count: else each reservation
+  // that ends would be replaced by one that holds its full price, and the
+  // campaign would stay there.
+  bool IsTight(const BudgetBook& book) const {
+    return policy_->hard_share >= 1 ||
+           static_cast<double>(book.budget - book.spent) <
                policy_->hard_share * static_cast<double>(book.budget);
   }
   // Whether the cost fits: held as expected, away from exhaustion, or in full.

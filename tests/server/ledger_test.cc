@@ -91,6 +91,13 @@ struct Model {
     }
     return spent;
   }
+  int64_t Full(int c, int32_t day) const {
+    int64_t full = 0;
+    for (const ModelSlot& s : slots) {
+      if (Counts(s, c, day) && s.state == ModelSlot::kFull) full += s.price;
+    }
+    return full;
+  }
   // With `extra` held as expected, if not null.
   int64_t Held(int c, int32_t day, const ModelSlot* extra = nullptr) const {
     int64_t full = 0, soft = 0;
@@ -120,15 +127,16 @@ struct Model {
   // False: refused.
   bool Take(ModelSlot* s) {
     const int32_t books[] = {s->day, LedgerAccount::kLife};
-    bool soft = policy.hard_share < 1;
-    bool fits = true;
+    bool soft = true, fits = true;
     for (const int32_t day : books) {
       const int64_t budget = Budget(s->campaign, day);
       if (budget == 0) continue;
-      const int64_t after = Free(s->campaign, day, s);
-      soft = soft && after >= 0 &&
-             static_cast<double>(after) >=
-                 policy.hard_share * static_cast<double>(budget);
+      const int64_t unspent = budget - Spent(s->campaign, day);
+      if (unspent - Full(s->campaign, day) < s->price) return false;
+      const bool tight = policy.hard_share == 1 ||
+                         static_cast<double>(unspent) <
+                             policy.hard_share * static_cast<double>(budget);
+      soft = soft && !tight && Free(s->campaign, day, s) >= 0;
       fits = fits && Free(s->campaign, day) >= s->price;
     }
     if (!soft && !fits) return false;
