@@ -412,9 +412,10 @@ void Metrics::EventLogStats(const adrank::EventLogStats& stats) {
   if (dropped > told) series_->decisions_dropped->Increment(dropped - told);
 }
 
-void Metrics::BudgetStats(const LedgerStats& stats) {
+void Metrics::BudgetStats(const LedgerStats& stats,
+                          const TrafficCounts& traffic) {
   absl::MutexLock lock(&series_->mu);
-  series_->budget.Update(stats);
+  series_->budget.Update(stats, traffic);
 }
 
 std::string Metrics::Text() const {

@@ -17,6 +17,7 @@
 namespace adrank {
 
 struct LedgerStats;
+struct TrafficCounts;
 
 // The RPCs of all services; each has its series from the start, so that a rate
 // over a quiet method is 0 and not absent.
@@ -63,7 +64,7 @@ class Metrics {
   void CatalogBuilt(const AdIndex& index, double seconds);
   void CatalogBuildFailed();
   void EventLogStats(const EventLogStats& stats);
-  void BudgetStats(const LedgerStats& stats);
+  void BudgetStats(const LedgerStats& stats, const TrafficCounts& traffic);
 
   // The exposition text; process metrics are read now.
   std::string Text() const;

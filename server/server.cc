@@ -19,7 +19,9 @@
 #include "model/model_store.h"
 #include "server/budget/budget_admission.h"
 #include "server/budget/charging_log.h"
+#include "server/budget/campaign_traffic.h"
 #include "server/budget/ledger.h"
+#include "server/budget/pacing_loop.h"
 #include "server/catalog_loader.h"
 #include "server/http_endpoint.h"
 #include "server/metrics.h"
@@ -79,6 +81,7 @@ class ServerImpl : public Server {
  private:
   absl::Status OpenStores(const Clock* clock);
   absl::Status OpenLedger(const Clock* clock);
+  void PrepareBudgets(const AdIndex& index);
   // Charges what a crash kept from the ledger.
   absl::Status StartLedger();
   absl::Status Listen();
@@ -92,6 +95,7 @@ class ServerImpl : public Server {
   // Destroyed in reverse: servers before what they call.
   Metrics metrics_;
   ServingState state_;
+  CampaignTraffic traffic_;
   std::unique_ptr<const RankingPipeline> pipeline_;
   // The log tells the ledger of events until it is closed. Null, as the two
   // that use it: budgets are disabled.
@@ -99,6 +103,7 @@ class ServerImpl : public Server {
   std::unique_ptr<EventLog> log_;
   std::unique_ptr<BudgetAdmission> budgets_;
   std::unique_ptr<ChargingLog> charging_log_;
+  std::unique_ptr<PacingLoop> pacing_;
   std::unique_ptr<CatalogStore> catalog_;
   std::unique_ptr<DecisionIdGenerator> ids_;
   std::unique_ptr<ModelWatcher> watcher_;
@@ -107,6 +112,7 @@ class ServerImpl : public Server {
   std::unique_ptr<Periodic> load_catalog_;
   std::unique_ptr<Periodic> retention_;
   std::unique_ptr<Periodic> run_ledger_;
+  std::unique_ptr<Periodic> run_pacing_;
   std::unique_ptr<RankingRpc> ranking_;
   std::unique_ptr<EventRpc> events_;
   std::unique_ptr<CatalogRpc> catalog_reads_, catalog_admin_;
@@ -136,8 +142,7 @@ absl::Status ServerImpl::OpenStores(const Clock* clock) {
   if (!config_.budget().disabled()) RETURN_IF_ERROR(OpenLedger(clock));
   loader_ = std::make_unique<CatalogLoader>(catalog_.get(), &state_, &metrics_,
                                             [this](const AdIndex& index) {
-                                              if (budgets_ != nullptr)
-                                                budgets_->Prepare(index);
+                                              PrepareBudgets(index);
                                             });
   return absl::OkStatus();
 }
@@ -154,7 +159,17 @@ absl::Status ServerImpl::OpenLedger(const Clock* clock) {
   });
   budgets_ = std::make_unique<BudgetAdmission>(ledger_.get());
   charging_log_ = std::make_unique<ChargingLog>(log_.get(), ledger_.get());
+  pacing_ = std::make_unique<PacingLoop>(
+      ledger_.get(), &traffic_, clock,
+      files::Join(config_.storage().data_dir(), "pacing"));
   return absl::OkStatus();
+}
+
+void ServerImpl::PrepareBudgets(const AdIndex& index) {
+  if (ledger_ == nullptr) return;
+  traffic_.Prepare(index);
+  budgets_->Prepare(index);
+  pacing_->Prepare(index);
 }
 
 absl::Status ServerImpl::StartLedger() {
@@ -164,6 +179,14 @@ absl::Status ServerImpl::StartLedger() {
   LOG(INFO) << "ledger: " << replayed << " events of the log looked at";
   run_ledger_ = std::make_unique<Periodic>(
       kLedgerPeriod, [this] { ledger_->RunOnce().IgnoreError(); });
+  const uint32_t pacing_s = config_.budget().pacing_seconds() == 0
+                                ? 60
+                                : config_.budget().pacing_seconds();
+  run_pacing_ = std::make_unique<Periodic>(absl::Seconds(pacing_s), [this] {
+    if (const absl::Status s = pacing_->RunOnce(); !s.ok()) {
+      LOG(ERROR) << "pacing: " << s;
+    }
+  });
   return absl::OkStatus();
 }
 
@@ -221,10 +244,13 @@ absl::Status ServerImpl::Listen() {
     event_log = charging_log_.get();
   }
   ranking_ = std::make_unique<RankingRpc>(pipeline_.get(), &state_, admissions,
-                                          ids_.get(), log_.get(), &metrics_);
+                                          ids_.get(), log_.get(),
+                                          ledger_ == nullptr ? nullptr
+                                                             : &traffic_,
+                                          &metrics_);
   events_ = std::make_unique<EventRpc>(
       event_log, pipeline_->limits().max_events, &metrics_);
-  budget_rpc_ = std::make_unique<BudgetRpc>(ledger_.get(), &metrics_);
+  budget_rpc_ = std::make_unique<BudgetRpc>(ledger_.get(), pacing_.get(), &metrics_);
   catalog_reads_ =
       std::make_unique<CatalogRpc>(catalog_.get(), &state_, loader_.get(),
                                    std::function<void()>(), &metrics_);
@@ -279,6 +305,8 @@ absl::Status ServerImpl::Shutdown(absl::Duration grace) {
   load_catalog_.reset();
   retention_.reset();
   absl::Status status = log_ == nullptr ? absl::OkStatus() : log_->Flush();
+  run_pacing_.reset();
+  if (pacing_ != nullptr) status.Update(pacing_->Save());
   // The log has told the ledger of its last events.
   run_ledger_.reset();
   if (ledger_ != nullptr) status.Update(ledger_->Flush());
@@ -287,7 +315,9 @@ absl::Status ServerImpl::Shutdown(absl::Duration grace) {
 
 std::string ServerImpl::MetricsPage() {
   metrics_.EventLogStats(log_->Stats());
-  if (ledger_ != nullptr) metrics_.BudgetStats(ledger_->Stats());
+  if (ledger_ != nullptr) {
+    metrics_.BudgetStats(ledger_->Stats(), traffic_.Total());
+  }
   return metrics_.Text();
 }
 
@@ -343,6 +373,12 @@ absl::Status ValidateConfig(const v1::ServerConfig& config) {
   RETURN_IF_ERROR(CheckPort("http_port", config.listen().http_port()));
   RETURN_IF_ERROR(CheckPort("admin_port", config.listen().admin_port()));
   RETURN_IF_ERROR(BudgetPolicy::Create(config.budget()).status());
+  // Longer intervals than a quarter hour are none to steer by.
+  if (config.budget().pacing_seconds() > 600) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("budget.pacing_seconds: ",
+                     config.budget().pacing_seconds(), " not in [0, 600]"));
+  }
   return RankingPipeline::Create(config, Clock::Real()).status();
 }
 

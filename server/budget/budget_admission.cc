@@ -12,21 +12,22 @@ namespace {
 
 constexpr size_t kTables = 3;
 
-void SetGate(bool closed, float multiplier, CampaignGate* gate) {
+void SetGate(bool closed, CampaignPace pace, CampaignGate* gate) {
   gate->closed.store(closed, std::memory_order_relaxed);
-  gate->multiplier.store(multiplier, std::memory_order_relaxed);
+  gate->multiplier.store(pace.multiplier, std::memory_order_relaxed);
+  gate->participation.store(pace.participation, std::memory_order_relaxed);
 }
 
 }  // namespace
 
 BudgetAdmission::BudgetAdmission(Ledger* ledger) : ledger_(ledger) {
   ledger_->SetGateListener(
-      [this](LedgerCampaign* campaign, bool closed, float multiplier) {
+      [this](LedgerCampaign* campaign, bool closed, CampaignPace pace) {
         absl::ReaderMutexLock lock(&mu_);
         for (const auto& table : tables_) {
           const auto it = table->numbers.find(campaign);
           if (it == table->numbers.end()) continue;
-          SetGate(closed, multiplier, &table->gates[it->second]);
+          SetGate(closed, pace, &table->gates[it->second]);
         }
       });
 }
@@ -65,7 +66,7 @@ std::shared_ptr<BudgetAdmission::Table> BudgetAdmission::FindOrBuild(
     ledger_->SetTerms(campaign, index.budget(i),
                       zone.ok() ? *zone : absl::UTCTimeZone(), index.version());
     const CampaignSpend spend = ledger_->Spend(campaign);
-    SetGate(spend.closed, spend.multiplier, &table->gates[i]);
+    SetGate(spend.closed, spend.pace, &table->gates[i]);
   }
   {
     absl::MutexLock lock(&mu_);

@@ -1,5 +1,6 @@
 #include "server/budget/budget_series.h"
 
+#include <algorithm>
 #include <string>
 
 namespace adrank {
@@ -51,6 +52,15 @@ BudgetSeries::BudgetSeries(Registry* registry) {
     charges_[i] = &events.Add(
         {{"charge", std::string(ChargeName(static_cast<Charge>(i)))}});
   }
+  auto& traffic = prometheus::BuildCounter()
+                      .Name("adrank_campaign_requests_total")
+                      .Help(
+                          "Requests x campaigns that could have answered them: "
+                          "served, lost to the budget, lost to rank")
+                      .Register(*registry);
+  served_ = &traffic.Add({{"result", "served"}});
+  budget_lost_ = &traffic.Add({{"result", "budget_lost"}});
+  rank_lost_ = &traffic.Add({{"result", "rank_lost"}});
   billed_micros_ = OneCounter("adrank_budget_billed_micros_total",
                               "Micros billed", registry);
   late_ = OneCounter("adrank_budget_late_events_total",
@@ -70,7 +80,15 @@ BudgetSeries::BudgetSeries(Registry* registry) {
                       registry);
 }
 
-void BudgetSeries::Update(const LedgerStats& stats) {
+void BudgetSeries::Update(const LedgerStats& stats,
+                          const TrafficCounts& traffic) {
+  Raise(static_cast<double>(traffic.served), served_);
+  Raise(static_cast<double>(traffic.budget_lost), budget_lost_);
+  // The three are not read at one moment.
+  const uint64_t known = traffic.served + traffic.budget_lost;
+  Raise(
+      static_cast<double>(traffic.eligible - std::min(traffic.eligible, known)),
+      rank_lost_);
   const auto as_double = [](auto v) { return static_cast<double>(v); };
   Raise(as_double(stats.reserved_slots), reserved_);
   Raise(as_double(stats.refused_slots), refused_);

@@ -8,6 +8,7 @@
 
 #include <array>
 
+#include "server/budget/campaign_traffic.h"
 #include "server/budget/ledger.h"
 
 namespace adrank {
@@ -16,12 +17,13 @@ namespace adrank {
 class BudgetSeries {
  public:
   explicit BudgetSeries(prometheus::Registry* registry);
-  // Brings the series to what `stats` says.
-  void Update(const LedgerStats& stats);
+  // Brings the series to what these say.
+  void Update(const LedgerStats& stats, const TrafficCounts& traffic);
 
  private:
   prometheus::Counter *reserved_, *refused_, *expired_;
   std::array<prometheus::Counter*, kCharges> charges_;
+  prometheus::Counter *served_, *budget_lost_, *rank_lost_;
   prometheus::Counter *billed_micros_, *late_, *unwritten_, *write_failures_;
   prometheus::Gauge *campaigns_, *closed_, *open_, *backlog_;
 };

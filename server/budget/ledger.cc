@@ -59,7 +59,7 @@ class LedgerCampaign {
   CampaignAccount account ABSL_GUARDED_BY(mu);
   int64_t version ABSL_GUARDED_BY(mu) = 0;
   bool closed ABSL_GUARDED_BY(mu) = false;
-  float multiplier ABSL_GUARDED_BY(mu) = 1;
+  CampaignPace pace ABSL_GUARDED_BY(mu);
 };
 
 Ledger::Ledger(std::unique_ptr<LedgerStore> store, const Options& options,
@@ -153,15 +153,15 @@ void Ledger::SetTerms(LedgerCampaign* campaign, const v1::Budget& budget,
   UpdateGate(campaign);
 }
 
-void Ledger::SetMultiplier(LedgerCampaign* campaign, float multiplier) {
+void Ledger::SetPace(LedgerCampaign* campaign, CampaignPace pace) {
   absl::MutexLock lock(&campaign->mu);
-  campaign->multiplier = multiplier;
-  if (listener_) listener_(campaign, campaign->closed, campaign->multiplier);
+  campaign->pace = pace;
+  if (listener_) listener_(campaign, campaign->closed, campaign->pace);
 }
 
 void Ledger::TellGate(LedgerCampaign* campaign) {
   absl::MutexLock lock(&campaign->mu);
-  if (listener_) listener_(campaign, campaign->closed, campaign->multiplier);
+  if (listener_) listener_(campaign, campaign->closed, campaign->pace);
 }
 
 // REQUIRES: campaign->mu is held.
@@ -170,7 +170,7 @@ void Ledger::UpdateGate(LedgerCampaign* campaign) const {
   const bool closed = campaign->account.Closed();
   if (closed == campaign->closed) return;
   campaign->closed = closed;
-  if (listener_) listener_(campaign, closed, campaign->multiplier);
+  if (listener_) listener_(campaign, closed, campaign->pace);
 }
 
 CampaignSpend Ledger::Spend(const LedgerCampaign* campaign) const {
@@ -194,7 +194,7 @@ CampaignSpend Ledger::Spend(const LedgerCampaign* campaign) const {
   spend.unbilled = account.unbilled();
   spend.unbilled_events = account.unbilled_events();
   spend.closed = campaign->closed;
-  spend.multiplier = campaign->multiplier;
+  spend.pace = campaign->pace;
   return spend;
 }
 

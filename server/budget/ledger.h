@@ -72,6 +72,12 @@ inline constexpr size_t kCharges = 5;
 // "billed", "no_budget", ...: labels of metrics.
 absl::string_view ChargeName(Charge charge);
 
+// See CampaignGate. Both in (0, 1].
+struct CampaignPace {
+  float multiplier = 1;
+  float participation = 1;
+};
+
 // Where a campaign stands.
 struct CampaignSpend {
   std::string campaign_id;
@@ -87,7 +93,7 @@ struct CampaignSpend {
   WideMicros unbilled = 0;
   uint64_t unbilled_events = 0;
   bool closed = false;
-  float multiplier = 1;
+  CampaignPace pace;
 };
 
 struct LedgerStats {
@@ -119,10 +125,10 @@ class Ledger {
   // ad. Called by RunOnce only.
   using Lookup =
       std::function<absl::StatusOr<LoggedSlot>(const DecisionId&, uint8_t)>;
-  // Told when a campaign closes, opens or is given another multiplier; under a
-  // lock of the campaign's, so it must not call back.
+  // Told when a campaign closes, opens or is given another pace; under a lock of
+  // the campaign's, so it must not call back.
   using GateListener =
-      std::function<void(LedgerCampaign*, bool closed, float multiplier)>;
+      std::function<void(LedgerCampaign*, bool closed, CampaignPace pace)>;
 
   // Goes on from what the store holds. `clock` must outlive the ledger.
   static absl::StatusOr<std::unique_ptr<Ledger>> Open(
@@ -144,8 +150,7 @@ class Ledger {
   // The catalogue's terms, of version `version`; older ones are ignored.
   void SetTerms(LedgerCampaign* campaign, const v1::Budget& budget,
                 const absl::TimeZone& zone, int64_t version);
-  // In (0, 1].
-  void SetMultiplier(LedgerCampaign* campaign, float multiplier);
+  void SetPace(LedgerCampaign* campaign, CampaignPace pace);
   // Calls the gate listener with what holds now.
   void TellGate(LedgerCampaign* campaign);
   CampaignSpend Spend(const LedgerCampaign* campaign) const;

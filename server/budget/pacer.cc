@@ -53,13 +53,12 @@ double Decay(double seconds, double scale) {
 }  // namespace
 
 Pacer::Pacer(const v1::PacerState& state) : state_(state) {
-  state_.set_log_share(Clamped(state_.log_share(), -20, 0, kFirstLogShare));
-  state_.set_gain(Clamped(state_.gain(), kLeastGain, kMostGain, kFirstGain));
   for (double x :
-       {state_.log_share_sum(), state_.log_share_weight(),
-        state_.in_flight_micros(), state_.served_micros(), state_.served_ads(),
-        state_.due_micros(), state_.charged_micros(), state_.charges(),
-        state_.delay_seconds(), state_.delayed_charges(), state_.traffic_seen(),
+       {state_.log_share(), state_.gain(), state_.log_share_sum(),
+        state_.log_share_weight(), state_.in_flight_micros(),
+        state_.served_micros(), state_.served_ads(), state_.due_micros(),
+        state_.charged_micros(), state_.charges(), state_.delay_seconds(),
+        state_.delayed_charges(), state_.traffic_seen(),
         state_.traffic_forecast(), state_.window_seen(),
         state_.window_expected(), state_.surge(), state_.surge_before(),
         state_.reserve_share()}) {
@@ -68,6 +67,8 @@ Pacer::Pacer(const v1::PacerState& state) : state_(state) {
       break;
     }
   }
+  if (state_.updated_ms() == 0) state_.set_log_share(kFirstLogShare);
+  state_.set_log_share(std::clamp(state_.log_share(), -20.0, 0.0));
 }
 
 double Pacer::MeanServedMicros() const {
@@ -246,28 +247,32 @@ void Pacer::Step(const PacingDay& day, const Plan& plan, int64_t from_ms,
   }
 }
 
-PacerOutput Pacer::Output(const PacingDay& day, const Plan& plan,
-                          const PacerReading& r) const {
-  PacerOutput out;
-  out.budget_micros = plan.budget_micros;
+int64_t Pacer::TargetMicros(const PacingDay& day, const Plan& plan,
+                            int64_t now_ms) const {
   const double all =
       ForecastTraffic(state_.traffic(), day, plan.begin_ms, plan.goal_ms);
   const double past = ForecastTraffic(state_.traffic(), day, plan.begin_ms,
-                                      std::min(r.now_ms, plan.goal_ms));
-  out.target_micros = static_cast<int64_t>(
-      static_cast<double>(plan.budget_micros) * (all > past ? past / all : 1));
+                                      std::min(now_ms, plan.goal_ms));
+  return static_cast<int64_t>(static_cast<double>(plan.budget_micros) *
+                              (all > past ? past / all : 1));
+}
+
+PacerOutput Pacer::Pace(const PacerTerms& terms) const {
+  PacerOutput out;
+  const bool spread =
+      terms.daily_micros > 0 || (terms.total_micros > 0 && terms.end_ms > 0);
+  if (!spread || terms.delivery == v1::Budget::ACCELERATED) return out;
   const double share = std::exp(state_.log_share());
   const double least =
       std::clamp(state_.reserve_share() * 1.02, kLeastReserveShare, 1.0);
-  out.multiplier = static_cast<float>(std::max(share, least));
   const double surge = state_.surge() > 0 ? state_.surge() : 1;
+  out.multiplier = static_cast<float>(std::max(share, least));
   out.participation = static_cast<float>(std::min(1.0, share / least) * surge);
   return out;
 }
 
 PacerOutput Pacer::Update(const PacingDay& day, const PacerTerms& terms,
                           const PacerReading& r) {
-  if (state_.updated_ms() == 0) state_.set_log_share(kFirstLogShare);
   if (state_.day_start_ms() != day.day.start_ms) BeginDay(day);
   const int64_t last = state_.updated_ms();
   const int64_t length = r.now_ms - last;
@@ -291,13 +296,12 @@ PacerOutput Pacer::Update(const PacingDay& day, const PacerTerms& terms,
       Step(day, plan, std::max(from, plan.begin_ms), r, traffic);
     }
   }
-  if (plan.budget_micros == 0 || terms.delivery == v1::Budget::ACCELERATED) {
-    PacerOutput out;
-    out.budget_micros = plan.budget_micros;
-    out.target_micros = plan.budget_micros;
-    return out;
-  }
-  return Output(day, plan, r);
+  PacerOutput out = Pace(terms);
+  out.budget_micros = plan.budget_micros;
+  out.target_micros = terms.delivery == v1::Budget::ACCELERATED
+                          ? plan.budget_micros
+                          : TargetMicros(day, plan, r.now_ms);
+  return out;
 }
 
 }  // namespace adrank

@@ -20,8 +20,8 @@ struct PacerReading {
   int64_t spent_micros = 0;
   // Expected cost of what was served and may still be charged, an upper bound.
   int64_t outstanding_micros = 0;
-  // No ad of it could be served, for want of budget, for most of the time since
-  // the last reading.
+  // Nothing is left, or most of what it won since the last reading was refused
+  // for want of budget: the bid is not what spend depends on.
   bool closed = false;
 
   // Since the last reading.
@@ -85,8 +85,8 @@ struct PacerOutput {
 // multiplier = reserve share, participation = share / reserve share.
 class Pacer {
  public:
-  Pacer() = default;
-  // Continues where State() was taken. Values out of range are as unknown.
+  Pacer() : Pacer(v1::PacerState()) {}
+  // Continues where State() was taken. A state that is not finite is as none.
   explicit Pacer(const v1::PacerState& state);
 
   // A step. `day` is the campaign's that holds reading.now_ms. Intervals of
@@ -95,6 +95,10 @@ class Pacer {
   // taken note of and the share stays.
   PacerOutput Update(const PacingDay& day, const PacerTerms& terms,
                      const PacerReading& reading);
+
+  // The pace of the state as it is, before an update: without budget_micros and
+  // target_micros.
+  PacerOutput Pace(const PacerTerms& terms) const;
 
   const v1::PacerState& State() const { return state_; }
 
@@ -120,8 +124,8 @@ class Pacer {
   double MeanServedMicros() const;
   // Charged per expected micro: 1 for a calibrated model.
   double Calibration() const;
-  PacerOutput Output(const PacingDay& day, const Plan& plan,
-                     const PacerReading& reading) const;
+  int64_t TargetMicros(const PacingDay& day, const Plan& plan,
+                       int64_t now_ms) const;
 
   v1::PacerState state_;
 };

@@ -19,7 +19,24 @@ int64_t Clamp(WideMicros micros) {
       std::clamp<WideMicros>(micros, INT64_MIN, INT64_MAX));
 }
 
-void Fill(const CampaignSpend& spend, v1::CampaignPacing* out) {
+void FillPacing(const PacingReport& report, v1::CampaignPacing* out) {
+  out->set_target_micros(report.target_micros);
+  out->set_eligible_requests(static_cast<double>(report.eligible));
+  out->set_exhausted_ms(report.exhausted_ms);
+  const auto share = [&report](uint64_t part) {
+    return report.eligible == 0 ? -1
+                                : static_cast<double>(part) /
+                                      static_cast<double>(report.eligible);
+  };
+  out->set_impression_share(share(report.served));
+  out->set_budget_lost_impression_share(share(report.budget_lost));
+  out->set_rank_lost_impression_share(share(report.rank_lost));
+}
+
+}  // namespace
+
+void BudgetRpc::Fill(const CampaignSpend& spend,
+                     v1::CampaignPacing* out) const {
   out->set_campaign_id(spend.campaign_id);
   out->set_day(
       absl::FormatCivilTime(absl::CivilDay(1970, 1, 1) + spend.day.day));
@@ -39,10 +56,13 @@ void Fill(const CampaignSpend& spend, v1::CampaignPacing* out) {
   out->set_unbilled_events(spend.unbilled_events);
   out->set_unbilled_micros(Clamp(spend.unbilled));
   out->set_closed(spend.closed);
-  out->set_multiplier(spend.multiplier);
+  out->set_multiplier(spend.pace.multiplier);
+  if (const auto report = pacing_->Report(spend.campaign_id)) {
+    FillPacing(*report, out);
+  } else {
+    FillPacing(PacingReport(), out);  // not in the catalogue
+  }
 }
-
-}  // namespace
 
 absl::Status BudgetRpc::CheckEnabled() const {
   if (ledger_ != nullptr) return absl::OkStatus();

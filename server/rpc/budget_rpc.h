@@ -4,6 +4,7 @@
 
 #include "proto/budget_service.grpc.pb.h"
 #include "server/budget/ledger.h"
+#include "server/budget/pacing_loop.h"
 #include "server/metrics.h"
 
 namespace adrank {
@@ -13,8 +14,8 @@ class BudgetRpc : public v1::BudgetService::Service {
  public:
   // The pointers must outlive the service. Without a ledger (null) every call
   // is FAILED_PRECONDITION: budgets are disabled.
-  BudgetRpc(Ledger* ledger, Metrics* metrics)
-      : ledger_(ledger), metrics_(metrics) {}
+  BudgetRpc(Ledger* ledger, const PacingLoop* pacing, Metrics* metrics)
+      : ledger_(ledger), pacing_(pacing), metrics_(metrics) {}
 
   grpc::Status GetPacing(grpc::ServerContext* context,
                          const v1::GetPacingRequest* request,
@@ -34,7 +35,10 @@ class BudgetRpc : public v1::BudgetService::Service {
   absl::Status DoAudit(v1::AuditResponse* response) const;
   absl::Status CheckEnabled() const;
 
+  void Fill(const CampaignSpend& spend, v1::CampaignPacing* out) const;
+
   Ledger* const ledger_;
+  const PacingLoop* const pacing_;
   Metrics* const metrics_;
 };
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "proto/ranking_service.grpc.pb.h"
+#include "server/budget/campaign_traffic.h"
 #include "server/metrics.h"
 #include "server/ranking_pipeline.h"
 #include "server/serving_state.h"
@@ -23,15 +24,16 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
                                v1::RankingService::Service>>> {
  public:
   // The pointers must outlive the service. `admissions` are asked in their
-  // order.
+  // order. `traffic` counts what becomes of campaigns; null: nobody does.
   RankingRpc(const RankingPipeline* pipeline, const ServingState* state,
              std::vector<Admission*> admissions, DecisionIdGenerator* ids,
-             EventLog* log, Metrics* metrics)
+             EventLog* log, CampaignTraffic* traffic, Metrics* metrics)
       : pipeline_(pipeline),
         state_(state),
         admissions_(std::move(admissions)),
         ids_(ids),
         log_(log),
+        traffic_(traffic),
         metrics_(metrics) {}
 
   grpc::ServerUnaryReactor* Rank(grpc::CallbackServerContext* context,
@@ -58,6 +60,7 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
   const std::vector<Admission*> admissions_;
   DecisionIdGenerator* const ids_;
   EventLog* const log_;
+  CampaignTraffic* const traffic_;
   Metrics* const metrics_;
 };
 

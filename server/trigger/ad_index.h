@@ -156,6 +156,13 @@ class AdIndex {
   const v1::Budget& budget(uint32_t campaign) const {
     return campaigns_[campaign].budget;
   }
+  // Serves in [start_ms, end_ms); 0: open on that side.
+  int64_t campaign_start_ms(uint32_t campaign) const {
+    return campaigns_[campaign].start_ms;
+  }
+  int64_t campaign_end_ms(uint32_t campaign) const {
+    return campaigns_[campaign].end_ms;
+  }
   // IANA name; empty is UTC.
   const std::string& time_zone(uint32_t campaign) const {
     return campaigns_[campaign].time_zone;

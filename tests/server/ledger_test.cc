@@ -624,11 +624,11 @@ TEST_F(LedgerTest, ADayThatBeginsOpensWhatWasClosed) {
 TEST_F(LedgerTest, TheGateIsToldWhenACampaignClosesAndOpens) {
   Open(APolicy(1));
   std::vector<std::string> told;
-  ledger_->SetGateListener([&](LedgerCampaign*, bool closed, float multiplier) {
-    told.push_back(absl::StrCat(closed ? "closed " : "open ", multiplier));
+  ledger_->SetGateListener([&](LedgerCampaign*, bool closed, CampaignPace pace) {
+    told.push_back(absl::StrCat(closed ? "closed " : "open ", pace.multiplier));
   });
   SetBudget(100);
-  ledger_->SetMultiplier(campaign_, 0.5f);
+  ledger_->SetPace(campaign_, {0.5f, 1});
   ASSERT_TRUE(Serve(100));
   ledger_->Release(id_);
   EXPECT_THAT(told, ElementsAre("open 0.5", "closed 0.5", "open 0.5"));

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "absl/strings/str_format.h"
+#include "absl/time/time.h"
 #include "base/status_macros.h"
 #include "proto/budget_service.grpc.pb.h"
 #include "tools/commands/commands.h"
@@ -32,6 +33,11 @@ std::string Free(const v1::CampaignPacing& c) {
              : FormatMicros(c.free_micros());
 }
 
+// -1: nothing was eligible.
+std::string Share(double share) {
+  return share < 0 ? "-" : absl::StrFormat("%.1f %%", 100 * share);
+}
+
 absl::Status List(const BudgetsArgs& args, const ClientOptions& options) {
   v1::ListBudgetsRequest request;
   request.set_closed_only(args.closed);
@@ -52,13 +58,18 @@ absl::Status List(const BudgetsArgs& args, const ClientOptions& options) {
     return absl::OkStatus();
   }
   Table table({"campaign", "day", "daily", "spent today", "reserved", "total",
-               "spent", "free", "bids x", "state"});
+               "spent", "free", "target", "bids x", "shown", "lost to budget",
+               "lost to rank", "state"});
   for (const v1::CampaignPacing& c : all.campaigns()) {
     table.Add({c.campaign_id(), c.day(), Limit(c.daily_micros()),
                FormatMicros(c.spent_today_micros()),
                FormatMicros(c.reserved_today_micros()), Limit(c.total_micros()),
                FormatMicros(c.spent_total_micros()), Free(c),
+               FormatMicros(c.target_micros()),
                absl::StrFormat("%.3f", c.multiplier()),
+               Share(c.impression_share()),
+               Share(c.budget_lost_impression_share()),
+               Share(c.rank_lost_impression_share()),
                c.closed() ? "closed" : "open"});
   }
   absl::PrintF("%s", table.Print());
@@ -90,6 +101,18 @@ absl::Status Show(const BudgetsArgs& args, const ClientOptions& options) {
       "at most\n",
       FormatMicros(c.spent_total_micros()), Limit(c.total_micros()),
       FormatMicros(c.reserved_total_micros()), FormatMicros(c.open_micros()));
+  absl::PrintF(
+      "should have spent %s by now; of %.0f requests it could have answered: "
+      "shown %s, lost to the budget %s, lost to rank %s\n",
+      FormatMicros(c.target_micros()), c.eligible_requests(),
+      Share(c.impression_share()), Share(c.budget_lost_impression_share()),
+      Share(c.rank_lost_impression_share()));
+  if (c.exhausted_ms() > 0) {
+    absl::PrintF("at this rate nothing is left at %s\n",
+                 absl::FormatTime("%H:%M UTC",
+                                  absl::FromUnixMillis(c.exhausted_ms()),
+                                  absl::UTCTimeZone()));
+  }
   absl::PrintF("free: %s; not billed for want of budget: %d events, %s\n",
                Free(c), c.unbilled_events(), FormatMicros(c.unbilled_micros()));
   return absl::OkStatus();
