@@ -24,11 +24,11 @@ CLIENTS = 3
 RESERVATION_SECONDS = 1
 MILLION = 1_000_000
 
-# Budgets that run out early, late and never.
+# Budgets that run out early, late and never; unpaced, so that they do.
 CAMPAIGNS = {
-    "small": "daily_micros: 60000000",
-    "large": f"total_micros: {400 * MILLION * (1 + ROUNDS // 8)}",
-    "both": "daily_micros: 900000000 total_micros: 300000000",
+    "small": "delivery: ACCELERATED daily_micros: 60000000",
+    "large": f"delivery: ACCELERATED total_micros: {400 * MILLION * (1 + ROUNDS // 8)}",
+    "both": "delivery: ACCELERATED daily_micros: 900000000 total_micros: 300000000",
     "free": "",
 }
 
