@@ -14,6 +14,7 @@
 #include "base/rng.h"
 #include "proto/common.pb.h"
 #include "proto/events.pb.h"
+#include "server/caps/cap_table.h"
 #include "storage/decision_id.h"
 
 namespace adrank {
@@ -40,6 +41,8 @@ struct AdmissionTerms {
   uint64_t draw = 0;
   // At a frequency cap for this user; each sorted.
   std::vector<uint32_t> capped_ads, capped_groups, capped_campaigns;
+  // Not null: at a cap is whatever has one here. Of the request's index.
+  const CapTable* denied = nullptr;
 
   bool Closed(uint32_t campaign) const {
     if (campaigns.empty()) return false;
@@ -58,7 +61,8 @@ struct AdmissionTerms {
   }
   bool Capped(uint32_t ad, uint32_t group, uint32_t campaign) const {
     return Has(capped_campaigns, campaign) || Has(capped_groups, group) ||
-           Has(capped_ads, ad);
+           Has(capped_ads, ad) ||
+           (denied != nullptr && denied->Caps(ad, group, campaign));
   }
 
   void Clear() {
@@ -68,6 +72,7 @@ struct AdmissionTerms {
     capped_ads.clear();
     capped_groups.clear();
     capped_campaigns.clear();
+    denied = nullptr;
   }
 
  private:

@@ -18,6 +18,8 @@ namespace adrank {
 
 struct LedgerStats;
 struct TrafficCounts;
+struct CapStats;
+struct CapStoreStats;
 
 // The RPCs of all services; each has its series from the start, so that a rate
 // over a quiet method is 0 and not absent.
@@ -38,6 +40,8 @@ enum class Rpc {
   kGetPacing,
   kListBudgets,
   kAuditBudgets,
+  kGetUserCaps,
+  kForgetUserCaps,
 };
 
 // Thread-safe.
@@ -65,6 +69,7 @@ class Metrics {
   void CatalogBuildFailed();
   void EventLogStats(const EventLogStats& stats);
   void BudgetStats(const LedgerStats& stats, const TrafficCounts& traffic);
+  void FrequencyCaps(const CapStats& caps, const CapStoreStats& store);
 
   // The exposition text; process metrics are read now.
   std::string Text() const;

@@ -126,6 +126,8 @@ class EventLogImpl final : public EventLog {
   absl::Status ForEachEvent(
       int64_t begin_ms,
       const std::function<absl::Status(const StoredEvent&)>& visit) override;
+  absl::StatusOr<std::vector<v1::Decision>> NewestDecisions(
+      size_t limit) override;
   EventLogStats Stats() override;
 
  private:
@@ -548,6 +550,13 @@ absl::Status EventLogImpl::ForEachEvent(
     const std::function<absl::Status(const StoredEvent&)>& visit) {
   ASSIGN_OR_RETURN(const auto log, Readable());
   return log->ForEachEvent(begin_ms, visit);
+}
+
+absl::StatusOr<std::vector<v1::Decision>> EventLogImpl::NewestDecisions(
+    size_t limit) {
+  const std::shared_ptr<LogDatabase> log = this->log();
+  if (log == nullptr) return absl::UnavailableError("the event log failed");
+  return log->NewestDecisions(limit);
 }
 
 EventLogStats EventLogImpl::Stats() {

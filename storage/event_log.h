@@ -142,6 +142,10 @@ class EventLog {
       int64_t begin_ms,
       const std::function<absl::Status(const StoredEvent&)>& visit) = 0;
 
+  // Up to `limit` decisions, newest first: what is on disk now.
+  virtual absl::StatusOr<std::vector<v1::Decision>> NewestDecisions(
+      size_t limit) = 0;
+
   virtual EventLogStats Stats() = 0;
 };
 

@@ -13,6 +13,7 @@
 #include "base/status_macros.h"
 #include "rocksdb/cache.h"
 #include "rocksdb/write_batch.h"
+#include "storage/ledger_audit.h"
 #include "storage/ledger_format.h"
 #include "storage/rocks.h"
 
@@ -30,7 +31,6 @@ constexpr size_t kBlockCacheBytes = 16 << 20;
 constexpr size_t kAccounts = 1, kReservations = 2, kSettled = 3;
 // 200 bytes each; the accounts of a day that is over are not asked for again.
 constexpr size_t kMaxCachedAccounts = 1 << 19;
-constexpr size_t kMaxAuditErrors = 20;
 
 rocks::Spec LedgerSpec(const std::string& data_dir) {
   rocks::Spec spec;
@@ -190,11 +190,6 @@ class Postings {
   Cache* const cache_;
   Book* const book_;
   std::map<std::string, LedgerAccount> changed_;  // pointers stay
-};
-
-// What the rows say an account should be.
-struct Expected {
-  WideMicros reserved = 0, billed = 0, refused = 0;
 };
 
 class LedgerStoreImpl final : public LedgerStore {
@@ -456,98 +451,13 @@ absl::StatusOr<bool> LedgerStoreImpl::Prune(int64_t horizon_ms, int32_t day,
   return more;
 }
 
-// Micros that fit in no int64 are of no use to a reader.
-int64_t Clamp(WideMicros micros) {
-  if (micros > INT64_MAX) return INT64_MAX;
-  return micros < INT64_MIN ? INT64_MIN : static_cast<int64_t>(micros);
-}
-
-// Compares the accounts with what the rows add up to.
-class Auditor {
- public:
-  using Accounts = absl::flat_hash_map<std::string, Expected>;
-
-  explicit Auditor(LedgerAudit* audit) : audit_(audit) {}
-
-  void AddReservation(const LedgerContents::Reservation& r) {
-    ++audit_->reservations;
-    Of(r.campaign, r.slot.day, &Expected::reserved, r.slot.micros);
-  }
-  void AddSettled(const Settled& s) {
-    ++audit_->settled;
-    Of(s.campaign, s.day, s.billed ? &Expected::billed : &Expected::refused,
-       s.micros);
-  }
-  void CheckAccount(const AccountKey& key, const LedgerAccount& a) {
-    ++audit_->accounts;
-    WideMicros debits = 0, credits = 0;
-    for (const auto* sides : {&a.budget, &a.reserved, &a.spent}) {
-      debits += sides->debit;
-      credits += sides->credit;
-    }
-    audit_->debits += debits;
-    audit_->credits += credits;
-    if (key.day == LedgerAccount::kLife) {
-      audit_->reserved += a.reserved.balance();
-      audit_->spent += a.spent.balance();
-      audit_->unbilled += a.unbilled;
-    }
-    Expected e;
-    const auto it =
-        expected_.find(ledger_format::EncodeKey(key.campaign, key.day));
-    if (it != expected_.end()) {
-      e = it->second;
-      expected_.erase(it);
-    }
-    Same(key, "debits", debits, "credits", credits);
-    Same(key, "reserved", a.reserved.balance(), "its reservations", e.reserved);
-    Same(key, "spent", a.spent.balance(), "its billed events",
-         e.billed + a.archived);
-    if (a.unbilled < e.refused) {
-      Same(key, "unbilled", a.unbilled, "its refused events", e.refused);
-    }
-    if (a.spent.balance() < 0) Same(key, "spent", a.spent.balance(), "", 0);
-  }
-  void Finish(const Book& book) {
-    const AccountKey all = {"all", LedgerAccount::kLife};
-    Same(all, "sum of debits", audit_->debits, "the book's", book.debits);
-    Same(all, "sum of credits", audit_->credits, "the book's", book.credits);
-    for (const auto& [bytes, e] : expected_) {
-      AccountKey key;
-      ledger_format::DecodeKey(bytes, &key);
-      Same(key, "reserved without an account", 0, "its reservations",
-           e.reserved);
-      Same(key, "spent without an account", 0, "its billed events", e.billed);
-    }
-  }
-
- private:
-  void Of(const std::string& campaign, int32_t day, WideMicros Expected::*what,
-          int64_t micros) {
-    for (const int32_t d : {day, LedgerAccount::kLife}) {
-      expected_[ledger_format::EncodeKey(campaign, d)].*what += micros;
-    }
-  }
-  void Same(const AccountKey& key, absl::string_view what, WideMicros a,
-            absl::string_view other, WideMicros b) {
-    if (a == b || audit_->errors.size() >= kMaxAuditErrors) return;
-    audit_->errors.push_back(absl::StrCat(
-        "campaign \"", key.campaign, "\"",
-        key.day == LedgerAccount::kLife ? "" : absl::StrCat(" day ", key.day),
-        ": ", what, " ", Clamp(a), ", ", other, " ", Clamp(b)));
-  }
-
-  LedgerAudit* const audit_;
-  Accounts expected_;
-};
-
 absl::StatusOr<LedgerAudit> LedgerStoreImpl::Audit() {
   ASSIGN_OR_RETURN(const auto pin, Pin());
   rocksdb::ReadOptions options = rocks::ScanOptions();
   rocksdb::ManagedSnapshot snapshot(pin->db.get());
   options.snapshot = snapshot.snapshot();
   LedgerAudit audit;
-  Auditor auditor(&audit);
+  LedgerAuditor auditor(&audit);
   ASSIGN_OR_RETURN(const Book book, ReadBook(*pin, options));
   RETURN_IF_ERROR(ForEachReservation(*pin, options,
                                      [&](const LedgerContents::Reservation& r) {

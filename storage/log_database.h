@@ -69,6 +69,8 @@ class LogDatabase {
   absl::Status ForEachEvent(
       int64_t begin_ms,
       const std::function<absl::Status(const StoredEvent&)>& visit) const;
+  // Newest first. Thread-safe.
+  absl::StatusOr<std::vector<v1::Decision>> NewestDecisions(size_t limit) const;
   // Of all files. Thread-safe.
   uint64_t DiskBytes() const;
 

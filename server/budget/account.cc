@@ -160,12 +160,14 @@ bool CampaignAccount::Bill(int32_t day, const SlotCost& cost, Hold hold) {
   Day* d = Find(day);
   d->book.Add(cost, hold, -1);
   life_.Add(cost, hold, -1);
+  bool room = has_terms_;
   for (const BudgetBook* book : {&d->book, &life_}) {
-    if (book->budget != 0 && book->spent + cost.micros > book->budget) {
-      short_ = false;
-      Refuse(cost);
-      return false;
-    }
+    room = room &&
+           (book->budget == 0 || book->spent + cost.micros <= book->budget);
+  }
+  if (!room) {
+    short_ = false;
+    return Refuse(cost);
   }
   d->book.spent += cost.micros;
   life_.spent += cost.micros;
@@ -174,12 +176,11 @@ bool CampaignAccount::Bill(int32_t day, const SlotCost& cost, Hold hold) {
 
 bool CampaignAccount::BillLate(int32_t day, const SlotCost& cost) {
   Day* d = Find(day);
+  bool room = has_terms_;
   for (const BudgetBook* book : {&d->book, &life_}) {
-    if (book->Free(policy_->deviations) < cost.micros) {
-      Refuse(cost);
-      return false;
-    }
+    room = room && book->Free(policy_->deviations) >= cost.micros;
   }
+  if (!room) return Refuse(cost);
   d->book.spent += cost.micros;
   life_.spent += cost.micros;
   return true;

@@ -96,7 +96,8 @@ class CampaignAccount {
   // Undoes Take; `served` too when the ad was not shown after all.
   void GiveBack(int32_t day, const SlotCost& cost, Hold hold, bool served);
   // A billable event of an ad that was taken: true when it is billed, false
-  // when the budget has no room left.
+  // when the budget has no room left, or is not known since the campaign is in
+  // no catalogue any more.
   bool Bill(int32_t day, const SlotCost& cost, Hold hold);
   // The same of an ad that holds nothing any more: billed when it can be
   // afforded beside what the others hold.
@@ -135,9 +136,11 @@ class CampaignAccount {
   }
   // Whether the cost fits: held as expected, away from exhaustion, or in full.
   Hold Decide(const BudgetBook& day, const SlotCost& cost) const;
-  void Refuse(const SlotCost& cost) {
+  // False.
+  bool Refuse(const SlotCost& cost) {
     unbilled_ += cost.micros;
     ++unbilled_events_;
+    return false;
   }
 
   const BudgetPolicy* policy_;

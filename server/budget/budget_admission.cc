@@ -50,7 +50,7 @@ std::shared_ptr<BudgetAdmission::Table> BudgetAdmission::FindOrBuild(
   if (auto table = Find(index)) return table;
   absl::MutexLock build(&build_mu_);
   if (auto table = Find(index)) return table;
-  const size_t n = index.stats().campaigns;
+  const size_t n = index.campaigns();
   auto table = std::make_shared<Table>();
   table->index = &index;
   table->version = index.version();

@@ -112,7 +112,7 @@ std::shared_ptr<const CampaignTraffic::Table> CampaignTraffic::FindOrBuild(
   auto table = std::make_shared<Table>();
   table->index = &index;
   table->version = index.version();
-  const uint32_t n = static_cast<uint32_t>(index.stats().campaigns);
+  const uint32_t n = static_cast<uint32_t>(index.campaigns());
   absl::MutexLock lock(&mu_);
   for (uint32_t i = 0; i < n; ++i) {
     std::unique_ptr<Slot>& slot = slots_[index.campaign_id(i)];

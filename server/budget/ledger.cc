@@ -130,15 +130,16 @@ LedgerCampaign* Ledger::FindCampaign(absl::string_view id) const {
   return it == campaigns_.end() ? nullptr : it->second.get();
 }
 
-std::vector<LedgerCampaign*> Ledger::Campaigns() const {
+std::vector<LedgerCampaign*> Ledger::Unsorted() const {
   std::vector<LedgerCampaign*> all;
-  {
-    absl::ReaderMutexLock lock(&campaigns_mu_);
-    all.reserve(campaigns_.size());
-    for (const auto& [id, campaign] : campaigns_) {
-      all.push_back(campaign.get());
-    }
-  }
+  absl::ReaderMutexLock lock(&campaigns_mu_);
+  all.reserve(campaigns_.size());
+  for (const auto& [id, campaign] : campaigns_) all.push_back(campaign.get());
+  return all;
+}
+
+std::vector<LedgerCampaign*> Ledger::Campaigns() const {
+  std::vector<LedgerCampaign*> all = Unsorted();
   std::sort(all.begin(), all.end(),
             [](const auto* a, const auto* b) { return a->id < b->id; });
   return all;
@@ -470,7 +471,7 @@ void Ledger::Expire(int64_t now_ms) {
 }
 
 void Ledger::Refresh(int64_t now_ms) {
-  for (LedgerCampaign* campaign : Campaigns()) {
+  for (LedgerCampaign* campaign : Unsorted()) {
     absl::MutexLock lock(&campaign->mu);
     campaign->account.Roll(now_ms);
     UpdateGate(campaign);
@@ -493,14 +494,16 @@ absl::Status Ledger::WriteEntries(int64_t now_ms, int64_t covered_ms,
   absl::Status status;
   do {
     const size_t left = writing_.size() - begin;
-    const size_t size =
-        failed_part_ > 0 ? failed_part_ : std::min(kBatchEntries, left);
+    const size_t size = failed_part_.value_or(std::min(kBatchEntries, left));
     const bool last = size == left;
     status = store_->Write(
         batch_ + 1, absl::MakeConstSpan(writing_).subspan(begin, size),
         last ? covered_ms : covered_ms_.load(), sync && last);
-    failed_part_ = status.ok() ? 0 : size;
-    if (!status.ok()) break;
+    if (!status.ok()) {
+      failed_part_ = size;
+      break;
+    }
+    failed_part_.reset();
     ++batch_;
     begin += size;
   } while (begin < writing_.size());
@@ -552,7 +555,7 @@ absl::Status Ledger::Run(bool force_sync) {
 
 LedgerStats Ledger::Stats() const {
   LedgerStats stats;
-  for (const LedgerCampaign* campaign : Campaigns()) {
+  for (const LedgerCampaign* campaign : Unsorted()) {
     absl::MutexLock lock(&campaign->mu);
     ++stats.campaigns;
     stats.closed += campaign->closed;

@@ -17,6 +17,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -241,6 +242,7 @@ class Ledger {
             bool billed);
   void GiveBack(const Held& held, bool served);
   void UpdateGate(LedgerCampaign* campaign) const;
+  std::vector<LedgerCampaign*> Unsorted() const;
 
   absl::Status Run(bool force_sync);
   // Its parts.
@@ -277,8 +279,8 @@ class Ledger {
   absl::Mutex run_mu_;
   std::vector<LedgerEntry> writing_ ABSL_GUARDED_BY(run_mu_);
   uint64_t batch_ ABSL_GUARDED_BY(run_mu_) = 0;  // the last that was written
-  // Entries of the next one, which failed; 0: none did.
-  size_t failed_part_ ABSL_GUARDED_BY(run_mu_) = 0;
+  // Entries of the next one, if it was tried and failed.
+  std::optional<size_t> failed_part_ ABSL_GUARDED_BY(run_mu_);
   int64_t refreshed_ms_ ABSL_GUARDED_BY(run_mu_) = 0;
   int64_t pruned_ms_ ABSL_GUARDED_BY(run_mu_) = 0;
   int64_t written_ms_ ABSL_GUARDED_BY(run_mu_) = 0;

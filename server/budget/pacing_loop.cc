@@ -66,7 +66,7 @@ void PacingLoop::Load() {
 void PacingLoop::Prepare(const AdIndex& index) {
   absl::MutexLock lock(&mu_);
   absl::flat_hash_map<std::string, Campaign> next;
-  for (uint32_t i = 0; i < index.stats().campaigns; ++i) {
+  for (uint32_t i = 0; i < index.campaigns(); ++i) {
     const std::string& id = index.campaign_id(i);
     Campaign& campaign = next[id];
     if (const auto known = campaigns_.find(id); known != campaigns_.end()) {

@@ -297,6 +297,8 @@ class Harness {
       // The entries wait; memory goes on.
       EXPECT_FALSE(ledger_->Flush().ok());
       model_.Run(clock_.NowMs());
+      Serve();
+      Report();
       disk_.fails = false;
     }
     ASSERT_OK(ledger_->Flush());

@@ -69,6 +69,16 @@ class RecordingEventLog : public EventLog {
     }
     return absl::OkStatus();
   }
+
+  absl::StatusOr<std::vector<v1::Decision>> NewestDecisions(
+      size_t limit) override {
+    std::vector<v1::Decision> newest;
+    for (auto it = decisions.rbegin();
+         it != decisions.rend() && newest.size() < limit; ++it) {
+      newest.push_back(it->second);
+    }
+    return newest;
+  }
   EventLogStats Stats() override { return {}; }
 
   std::map<DecisionId, v1::Decision> decisions;
