@@ -25,7 +25,7 @@ void ReplayAdmission::SetGates(const AdIndex& index,
     by_id[t.campaign_id()] = &t;
   }
   const auto shared =
-      std::make_shared<std::vector<CampaignGate>>(index.stats().campaigns);
+      std::make_shared<std::vector<CampaignGate>>(index.campaigns());
   std::vector<CampaignGate>& gates = *shared;
   for (uint32_t i = 0; i < gates.size(); ++i) {
     const auto it = by_id.find(index.campaign_id(i));
@@ -51,7 +51,7 @@ void ReplayAdmission::SetCaps(const AdIndex& index,
   for (uint32_t i = 0; i < index.stats().ad_groups; ++i) {
     if (ids.contains(index.group_id(i))) terms->capped_groups.push_back(i);
   }
-  for (uint32_t i = 0; i < index.stats().campaigns; ++i) {
+  for (uint32_t i = 0; i < index.campaigns(); ++i) {
     if (ids.contains(index.campaign_id(i))) {
       terms->capped_campaigns.push_back(i);
     }

@@ -132,7 +132,7 @@ class Postings {
   // Moves `micros` between two accounts of the campaign's day and of its life.
   absl::Status Transfer(const LedgerEntry& entry, Sides LedgerAccount::*from,
                         Sides LedgerAccount::*to) {
-    return ForBoth(*entry.campaign, entry.slot.day, [&](LedgerAccount* a) {
+    return ForEntry(entry, [&](LedgerAccount* a) {
       (a->*from).debit += entry.slot.micros;
       (a->*to).credit += entry.slot.micros;
       book_->debits += entry.slot.micros;
@@ -140,6 +140,18 @@ class Postings {
     });
   }
   // Calls change(LedgerAccount*) for the day's and the life's.
+  template <typename Change>
+  absl::Status ForEntry(const LedgerEntry& entry, const Change& change) {
+    for (const int32_t day : {entry.slot.day, LedgerAccount::kLife}) {
+      LedgerAccount*& account = of_entries_[{entry.campaign, day}];
+      if (account == nullptr) {
+        ASSIGN_OR_RETURN(account,
+                         Find(ledger_format::EncodeKey(*entry.campaign, day)));
+      }
+      change(account);
+    }
+    return absl::OkStatus();
+  }
   template <typename Change>
   absl::Status ForBoth(absl::string_view campaign, int32_t day,
                        const Change& change) {
@@ -190,6 +202,9 @@ class Postings {
   Cache* const cache_;
   Book* const book_;
   std::map<std::string, LedgerAccount> changed_;  // pointers stay
+  // Of these, by the entries' own pointers, which stay too: saves the key.
+  absl::flat_hash_map<std::pair<const std::string*, int32_t>, LedgerAccount*>
+      of_entries_;
 };
 
 class LedgerStoreImpl final : public LedgerStore {
@@ -305,11 +320,10 @@ absl::Status LedgerStoreImpl::AddEntry(const LedgerEntry& entry,
   }
   if (entry.kind == Kind::kRelease) return absl::OkStatus();
   if (entry.kind == Kind::kRefuse) {
-    RETURN_IF_ERROR(
-        postings->ForBoth(*entry.campaign, slot.day, [&](LedgerAccount* a) {
-          a->unbilled += slot.micros;
-          ++a->unbilled_events;
-        }));
+    RETURN_IF_ERROR(postings->ForEntry(entry, [&](LedgerAccount* a) {
+      a->unbilled += slot.micros;
+      ++a->unbilled_events;
+    }));
   }
   const Settled settled = {entry.kind == Kind::kBill, slot.day, slot.micros,
                            *entry.campaign};

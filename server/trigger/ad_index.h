@@ -207,13 +207,6 @@ class AdIndex {
   int64_t campaign_end_ms(uint32_t campaign) const {
     return CampaignOf(campaign).end_ms;
   }
-  // Serves in [start_ms, end_ms); 0: open on that side.
-  int64_t campaign_start_ms(uint32_t campaign) const {
-    return campaigns_[campaign].start_ms;
-  }
-  int64_t campaign_end_ms(uint32_t campaign) const {
-    return campaigns_[campaign].end_ms;
-  }
   // IANA name; empty is UTC.
   const std::string& time_zone(uint32_t campaign) const {
     return CampaignOf(campaign).time_zone;
