@@ -24,11 +24,11 @@ CLIENTS = 3
 RESERVATION_SECONDS = 1
 MILLION = 1_000_000
 
-# Budgets that run out early, late and never.
+# Budgets that run out early, late and never; unpaced, so that they do.
 CAMPAIGNS = {
     "small": None,  # see write_catalog
-    "large": f"total_micros: {400 * MILLION * (1 + ROUNDS // 8)}",
-    "both": "daily_micros: 900000000 total_micros: 300000000",
+    "large": f"delivery: ACCELERATED total_micros: {400 * MILLION * (1 + ROUNDS // 8)}",
+    "both": "delivery: ACCELERATED daily_micros: 900000000 total_micros: 300000000",
     "free": "",
 }
 
@@ -42,7 +42,7 @@ def write_catalog(path, small=SMALL):
     lines = []
     for number, (name, budget) in enumerate(CAMPAIGNS.items()):
         if name == "small":
-            budget = f"daily_micros: {small}"
+            budget = f"delivery: ACCELERATED daily_micros: {small}"
         kind = bid_types[name]
         # The smaller the budget, the more is bid.
         bid = (6 - number) * 100_000 * (1000 if kind == "BID_TYPE_CPM" else 1)
