@@ -78,11 +78,18 @@ inline double Exp2(double y) {
   return sum * DoubleOf((BitsOf(rounded) + kExponentBias) << 52);
 }
 
-// For a vectorised loop: no branch. x = 0 is computed as 1 and masked.
+// Without a branch: a choice between two computed values would keep the loop
+// below from being vectorised. `of_zero` is 0 or, if power is 0, 1.
 inline double PowerOf(double x, double power, double of_zero) {
-  const bool zero = x == 0;
-  const double result = Exp2(power * Log2(zero ? 1.0 : x));
-  return zero ? of_zero : result;
+  constexpr double kTiny = 0x1p-200;  // below any float
+  const double keep = x == 0 ? of_zero : 1.0;
+  return Exp2(power * Log2(x > kTiny ? x : kTiny)) * keep;
+}
+
+// `product` or -1, exactly and without a branch, as above.
+inline double Reached(double product, bool reached) {
+  const double keep = reached ? 1.0 : 0.0;
+  return product * keep - (1 - keep);
 }
 
 ADRANK_CLONES void SquashedWeights(const float* pctr, const float* quality,
@@ -92,7 +99,9 @@ ADRANK_CLONES void SquashedWeights(const float* pctr, const float* quality,
   for (size_t i = 0; i < n; ++i) {
     const double squashed =
         PowerOf(static_cast<double>(pctr[i]), alpha, of_zero) * scale;
-    const double click = per_impression[i] != 0 ? 1.0 : squashed;
+    // 0 or 1, so that this is one of the two, exactly.
+    const auto impression = static_cast<double>(per_impression[i]);
+    const double click = impression + (1 - impression) * squashed;
     weight[i] = click * static_cast<double>(quality[i]);
   }
 }
@@ -101,8 +110,10 @@ ADRANK_CLONES void LinearWeights(const float* pctr, const float* quality,
                                  const float* per_impression, size_t n,
                                  double* weight) {
   for (size_t i = 0; i < n; ++i) {
-    const float click = per_impression[i] != 0 ? 1.0f : pctr[i];
-    weight[i] = static_cast<double>(click) * static_cast<double>(quality[i]);
+    const auto impression = static_cast<double>(per_impression[i]);
+    const double click =
+        impression + (1 - impression) * static_cast<double>(pctr[i]);
+    weight[i] = click * static_cast<double>(quality[i]);
   }
 }
 
@@ -126,7 +137,7 @@ ADRANK_CLONES void Scores(const int64_t* bid, const double* weight,
                           int64_t reserve, size_t n, double* score) {
   for (size_t i = 0; i < n; ++i) {
     const double product = static_cast<double>(bid[i]) * weight[i];
-    score[i] = bid[i] >= reserve ? product : -1.0;
+    score[i] = Reached(product, bid[i] >= reserve);
   }
 }
 
@@ -135,7 +146,7 @@ ADRANK_CLONES void PlainScores(const int64_t* bid, const float* pctr,
   for (size_t i = 0; i < n; ++i) {
     const double product =
         static_cast<double>(bid[i]) * static_cast<double>(pctr[i]);
-    score[i] = bid[i] >= reserve ? product : -1.0;
+    score[i] = Reached(product, bid[i] >= reserve);
   }
 }
 

@@ -10,7 +10,7 @@ namespace adrank {
 // x^power, the same bits on every machine (plain IEEE operations; libm's pow
 // depends on the CPU). Relative error below 2^-45 for power in [-2, 2]. 0 to a
 // positive power is 0, to the power of 0 it is 1.
-// REQUIRES: x is 0 or a positive normal number; the result is one too.
+// REQUIRES: x is 0 or in [2^-200, 2^200].
 double Power(double x, double power);
 
 // weight[i] = (per_impression[i] ? 1 : pctr[i]^alpha x scale) x quality[i].
