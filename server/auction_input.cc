@@ -13,8 +13,7 @@ uint32_t AdvertiserOf(const AdIndex& index, const std::string& id,
   if (id.empty()) return AuctionAd::kNoAdvertiser;
   const std::optional<uint32_t> known = index.FindAdvertiser(id);
   if (known.has_value()) return *known;
-  const size_t next =
-      index.stats().advertisers + trace->foreign_advertisers.size();
+  const size_t next = index.advertisers() + trace->foreign_advertisers.size();
   return trace->foreign_advertisers.try_emplace(id, static_cast<uint32_t>(next))
       .first->second;
 }
@@ -35,8 +34,8 @@ AuctionAd AuctionAdOf(const AdIndex& index, const RankCandidate& c,
   out.bid_micros = EventBid(ad.bid_type, c.bid_micros, ad.conversion_rate,
                             c.pacing_multiplier);
   out.quality = ad.quality;
-  out.reserve_micros = index.advertiser_reserve(ad.advertiser);
-  out.labels = ad.labels;
+  out.reserve_micros = ad.reserve_micros;
+  if (ad.tags != nullptr) out.labels = ad.tags->labels;
   return out;
 }
 

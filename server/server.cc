@@ -37,6 +37,8 @@ namespace {
 constexpr absl::Duration kDefaultGrace = absl::Seconds(5);
 // How often the catalogue is looked at without being told of a change.
 constexpr absl::Duration kCatalogPeriod = absl::Seconds(30);
+// How often it is looked whether the whole should be built anew.
+constexpr absl::Duration kMergePeriod = absl::Seconds(1);
 constexpr absl::Duration kRetentionPeriod = absl::Hours(1);
 // A whole catalogue is one Mutate, so that it is changed whole or not at all.
 constexpr uint32_t kAdminMessageBytes = 256 << 20;
@@ -90,6 +92,7 @@ class ServerImpl : public Server {
   std::unique_ptr<CatalogLoader> loader_;
   std::unique_ptr<Periodic> watch_models_;
   std::unique_ptr<Periodic> load_catalog_;
+  std::unique_ptr<Periodic> merge_catalog_;
   std::unique_ptr<Periodic> retention_;
   std::unique_ptr<RankingRpc> ranking_;
   std::unique_ptr<EventRpc> events_;
@@ -134,6 +137,8 @@ absl::Status ServerImpl::Init(const Clock* clock) {
                                  [this] { watcher_->RunOnce().IgnoreError(); });
   load_catalog_ = std::make_unique<Periodic>(
       kCatalogPeriod, [this] { loader_->RunOnce().IgnoreError(); });
+  merge_catalog_ = std::make_unique<Periodic>(
+      kMergePeriod, [this] { loader_->Merge().IgnoreError(); });
   if (config_.storage().retention_days() > 0) {
     retention_ = std::make_unique<Periodic>(kRetentionPeriod, [this] {
       if (const absl::Status s = log_->ApplyRetention(); !s.ok()) {
@@ -223,6 +228,7 @@ absl::Status ServerImpl::Shutdown(absl::Duration grace) {
   }
   watch_models_.reset();
   load_catalog_.reset();
+  merge_catalog_.reset();
   retention_.reset();
   return log_ == nullptr ? absl::OkStatus() : log_->Flush();
 }

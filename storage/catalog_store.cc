@@ -10,6 +10,7 @@
 #include "storage/catalog_store.h"
 
 #include <algorithm>
+#include <deque>
 #include <utility>
 
 #include "absl/base/internal/endian.h"
@@ -22,6 +23,7 @@
 #include "base/status_macros.h"
 #include "rocksdb/cache.h"
 #include "rocksdb/utilities/write_batch_with_index.h"
+#include "storage/catalog_part.h"
 #include "storage/rocks.h"
 
 namespace adrank {
@@ -32,6 +34,8 @@ constexpr size_t kBlockCacheBytes = 64 << 20;
 constexpr size_t kMaxIdBytes = 128;
 // Of CatalogSpec's families.
 constexpr size_t kEntities = 1, kHistory = 2, kChildren = 3;
+// What LoadChanges remembers at most.
+constexpr size_t kRecentChanges = 1 << 20;
 
 absl::string_view Noun(v1::EntityType type) {
   switch (type) {
@@ -52,17 +56,6 @@ std::string Name(const v1::EntityKey& key) {
   return absl::StrCat(Noun(key.type()), " \"", key.id(), "\"");
 }
 
-std::string EntityBytes(const v1::EntityKey& key) {
-  return absl::StrCat(std::string(1, static_cast<char>(key.type())), key.id());
-}
-
-// Prefix of the history and of the children of an entity.
-std::string OwnerBytes(const v1::EntityKey& key) {
-  return absl::StrCat(std::string(1, static_cast<char>(key.type())),
-                      std::string(1, static_cast<char>(key.id().size())),
-                      key.id());
-}
-
 std::string HistoryBytes(const v1::EntityKey& key, int64_t version,
                          uint32_t index) {
   char buffer[12];
@@ -70,13 +63,6 @@ std::string HistoryBytes(const v1::EntityKey& key, int64_t version,
   absl::big_endian::Store32(buffer + 8, ~index);
   return absl::StrCat(OwnerBytes(key),
                       absl::string_view(buffer, sizeof(buffer)));
-}
-
-v1::EntityKey MakeKey(v1::EntityType type, const std::string& id) {
-  v1::EntityKey key;
-  key.set_type(type);
-  key.set_id(id);
-  return key;
 }
 
 // The entity that this one refers to; UNSPECIFIED for advertisers.
@@ -143,7 +129,8 @@ class CatalogStoreImpl final : public CatalogStore {
         path_(database->path),
         clock_(clock),
         database_(std::move(database)),
-        version_(version) {}
+        version_(version),
+        recent_since_(version) {}
 
   absl::StatusOr<ApplyResult> Apply(
       absl::Span<const v1::CatalogOperation> operations,
@@ -153,6 +140,11 @@ class CatalogStoreImpl final : public CatalogStore {
     return version_;
   }
   absl::StatusOr<std::pair<v1::Catalog, int64_t>> Load() override;
+  absl::StatusOr<CatalogChanges> LoadChanges(
+      int64_t since,
+      const std::function<
+          std::vector<std::string>(absl::Span<const v1::EntityKey>)>& also,
+      size_t max_groups) override;
   absl::StatusOr<std::vector<v1::CatalogEntity>> List(
       v1::EntityType type, const v1::EntityKey& after, uint32_t limit) override;
   absl::StatusOr<v1::CatalogEntity> Get(const v1::EntityKey& key) override;
@@ -198,6 +190,8 @@ class CatalogStoreImpl final : public CatalogStore {
                       absl::Status* error);
   absl::Status Remove(const v1::EntityKey& key, Change* change,
                       absl::Status* error);
+  void Remember(absl::Span<const v1::CatalogOperation> operations,
+                const ApplyResult& result) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Empty (ENTITY_NOT_SET) when there is none.
   absl::StatusOr<v1::CatalogEntity> Find(const v1::EntityKey& key,
                                          Change* change);
@@ -218,6 +212,9 @@ class CatalogStoreImpl final : public CatalogStore {
   // Changed with both held. Null when it could not be opened anew.
   std::shared_ptr<const rocks::Database> database_;
   int64_t version_ ABSL_GUARDED_BY(mu_);
+  // What changed after version recent_since_, in the order of versions.
+  std::deque<std::pair<int64_t, v1::EntityKey>> recent_ ABSL_GUARDED_BY(mu_);
+  int64_t recent_since_ ABSL_GUARDED_BY(mu_);
 };
 
 absl::StatusOr<v1::CatalogEntity> CatalogStoreImpl::Find(
@@ -355,6 +352,8 @@ absl::Status CatalogStoreImpl::Recover() {
   if (!opened.ok()) return absl::UnavailableError(opened.status().message());
   // A write that failed may have reached the disk nevertheless.
   ASSIGN_OR_RETURN(version_, ReadVersion(**opened));
+  recent_.clear();
+  recent_since_ = version_;
   LOG(WARNING) << "catalogue " << path_ << " was opened anew, version "
                << version_;
   absl::MutexLock lock(&database_mu_);
@@ -402,7 +401,26 @@ absl::StatusOr<ApplyResult> CatalogStoreImpl::Apply(
   RETURN_IF_ERROR(ToStatus(db()->Write(synced, change.batch.GetWriteBatch())));
   version_ = change.version;
   result.version = version_;
+  Remember(operations, result);
   return result;
+}
+
+void CatalogStoreImpl::Remember(
+    absl::Span<const v1::CatalogOperation> operations,
+    const ApplyResult& result) {
+  for (size_t i = 0; i < operations.size(); ++i) {
+    if (result.errors[i].ok()) {
+      recent_.emplace_back(result.version, KeyOf(operations[i]));
+    }
+  }
+  while (recent_.size() > kRecentChanges) {
+    recent_since_ = recent_.front().first;
+    recent_.pop_front();
+  }
+  // A version is known whole or not at all.
+  while (!recent_.empty() && recent_.front().first == recent_since_) {
+    recent_.pop_front();
+  }
 }
 
 absl::Status CatalogStoreImpl::Parse(rocksdb::Iterator* it,
@@ -451,6 +469,39 @@ absl::StatusOr<std::pair<v1::Catalog, int64_t>> CatalogStoreImpl::Load() {
   pin->db->ReleaseSnapshot(options.snapshot);
   RETURN_IF_ERROR(status);
   return result;
+}
+
+absl::StatusOr<CatalogChanges> CatalogStoreImpl::LoadChanges(
+    int64_t since,
+    const std::function<
+        std::vector<std::string>(absl::Span<const v1::EntityKey>)>& also,
+    size_t max_groups) {
+  CatalogChanges changes;
+  std::shared_ptr<const rocks::Database> pin;
+  const rocksdb::Snapshot* snapshot;
+  {
+    absl::MutexLock lock(&mu_);
+    if (since < recent_since_ || since > version_) {
+      return absl::OutOfRangeError(absl::StrCat("catalogue ", path_,
+                                                ": the changes since version ",
+                                                since, " are not known"));
+    }
+    for (auto it = recent_.rbegin(); it != recent_.rend(); ++it) {
+      if (it->first <= since) break;
+      changes.keys.push_back(it->second);
+    }
+    ASSIGN_OR_RETURN(pin, Pin());
+    snapshot = pin->db->GetSnapshot();
+    changes.version = version_;
+  }
+  KeepDistinct(&changes.keys);
+  const absl::Status status = LoadCatalogPart(
+      {pin->db.get(), pin->families[kEntities], pin->families[kChildren],
+       snapshot, absl::StrCat("catalogue ", path_)},
+      changes.keys, also(changes.keys), max_groups, &changes.part);
+  pin->db->ReleaseSnapshot(snapshot);
+  RETURN_IF_ERROR(status);
+  return changes;
 }
 
 absl::StatusOr<std::vector<v1::CatalogEntity>> CatalogStoreImpl::List(

@@ -23,6 +23,7 @@ constexpr int kMaxKeywordWords = 10;
 constexpr int kMaxNodes = 256;
 constexpr int kMaxDepth = 32;
 constexpr size_t kMaxEntityBytes = 1 << 20;
+constexpr double kMaxRadiusKm = 20038;
 // The auction compares bid x pctr exactly up to here.
 constexpr int64_t kMaxBidMicros = int64_t{1} << 62;
 
@@ -104,6 +105,60 @@ absl::Status CheckRange(const v1::TargetingExpression::Range& range) {
   return absl::OkStatus();
 }
 
+absl::Status CheckPrefix(const v1::TargetingExpression::Prefix& prefix) {
+  RETURN_IF_ERROR(CheckId("prefix.attribute", prefix.attribute()));
+  const std::string name =
+      absl::StrCat("of attribute ", Quoted(prefix.attribute()), " ");
+  if (prefix.prefixes().empty()) {
+    return Bad("prefix.prefixes", name + "is empty");
+  }
+  for (const std::string& text : prefix.prefixes()) {
+    if (text.empty()) return Bad("prefix.prefixes", name + "has an empty one");
+    RETURN_IF_ERROR(CheckText("prefix.prefixes", text, kMaxTextBytes));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckIn(absl::string_view field, double value, double min,
+                     double max) {
+  if (value >= min && value <= max) return absl::OkStatus();
+  return Bad(field, absl::StrCat(value, " is not in [", min, ", ", max, "]"));
+}
+
+absl::Status CheckGeoRadius(const v1::TargetingExpression::GeoRadius& geo) {
+  RETURN_IF_ERROR(CheckText("geo_radius.latitude_attribute",
+                            geo.latitude_attribute(), kMaxIdBytes));
+  RETURN_IF_ERROR(CheckText("geo_radius.longitude_attribute",
+                            geo.longitude_attribute(), kMaxIdBytes));
+  RETURN_IF_ERROR(CheckIn("geo_radius.latitude", geo.latitude(), -90, 90));
+  RETURN_IF_ERROR(CheckIn("geo_radius.longitude", geo.longitude(), -180, 180));
+  // Half way around the Earth is all of it. Written so that NaN is refused.
+  if (!(geo.radius_km() > 0 && geo.radius_km() <= kMaxRadiusKm)) {
+    return Bad(
+        "geo_radius.radius_km",
+        absl::StrCat(geo.radius_km(), " is not in (0, ", kMaxRadiusKm, "]"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTimeWindow(
+    const v1::TargetingExpression::TimeWindow& window) {
+  for (const uint32_t day : window.days()) {
+    RETURN_IF_ERROR(CheckIn("time_window.days", day, 1, 7));
+  }
+  RETURN_IF_ERROR(
+      CheckIn("time_window.from_minute", window.from_minute(), 0, 1439));
+  RETURN_IF_ERROR(
+      CheckIn("time_window.to_minute", window.to_minute(), 0, 1440));
+  absl::TimeZone zone;
+  if (!window.time_zone().empty() &&
+      !absl::LoadTimeZone(window.time_zone(), &zone)) {
+    return Bad("time_window.time_zone",
+               absl::StrCat(Quoted(window.time_zone()), " is not known"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckExpression(const v1::TargetingExpression& expression,
                              int depth, int* nodes) {
   if (depth > kMaxDepth) {
@@ -132,6 +187,12 @@ absl::Status CheckExpression(const v1::TargetingExpression& expression,
       return CheckInSet(expression.in_set());
     case v1::TargetingExpression::kRange:
       return CheckRange(expression.range());
+    case v1::TargetingExpression::kPrefix:
+      return CheckPrefix(expression.prefix());
+    case v1::TargetingExpression::kGeoRadius:
+      return CheckGeoRadius(expression.geo_radius());
+    case v1::TargetingExpression::kTimeWindow:
+      return CheckTimeWindow(expression.time_window());
     case v1::TargetingExpression::NODE_NOT_SET:
       return Bad("expression", "has a node without a condition");
   }

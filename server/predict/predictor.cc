@@ -103,12 +103,12 @@ bool Prediction::AddAd(const PredictItem& item, Chunk* chunk) const {
     bundle_->extractor().ExtractAd(*item.snapshot, &chunk->features.ads);
     return false;
   }
-  const FeatureBatch& features = cache_->features();
-  CopyRow(features, item.ad, &chunk->features.ads);
-  const auto rows = cache_->rows().begin();
+  const AdFeatureCache::Row cached = cache_->Find(item.ad);
+  CopyRow(cached.features, cached.row, &chunk->features.ads);
+  const auto rows = cached.rows.begin();
   chunk->rows.ads.insert(chunk->rows.ads.end(),
-                         rows + features.offsets[item.ad],
-                         rows + features.offsets[item.ad + 1]);
+                         rows + cached.features.offsets[cached.row],
+                         rows + cached.features.offsets[cached.row + 1]);
   return true;
 }
 

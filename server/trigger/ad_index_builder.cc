@@ -5,14 +5,15 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "base/hash.h"
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "server/trigger/ad_index.h"
+#include "storage/catalog_store.h"
 
 namespace adrank {
 namespace {
 
-using Ids = absl::flat_hash_map<std::string, uint32_t>;
+using IdMap = absl::flat_hash_map<std::string, uint32_t>;
 
 bool Enabled(v1::EntityStatus status) {
   return status != v1::ENTITY_STATUS_PAUSED;
@@ -23,7 +24,7 @@ std::string Named(absl::string_view type, absl::string_view id) {
 }
 
 absl::Status Register(absl::string_view type, const std::string& id, size_t i,
-                      Ids* ids) {
+                      IdMap* ids) {
   if (id.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(type, " without an id"));
   }
@@ -36,7 +37,7 @@ absl::Status Register(absl::string_view type, const std::string& id, size_t i,
 
 absl::StatusOr<uint32_t> Parent(absl::string_view type, const std::string& id,
                                 absl::string_view parent_type,
-                                const std::string& parent, const Ids& ids) {
+                                const std::string& parent, const IdMap& ids) {
   const auto it = ids.find(parent);
   if (it == ids.end()) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -59,15 +60,6 @@ v1::MatchType TypeOf(const v1::Keyword& keyword) {
              : v1::MATCH_TYPE_BROAD;
 }
 
-std::vector<uint64_t> SortedHashes(
-    const google::protobuf::RepeatedPtrField<std::string>& texts) {
-  std::vector<uint64_t> hashes;
-  hashes.reserve(texts.size());
-  for (const std::string& text : texts) hashes.push_back(Hash64(text));
-  std::sort(hashes.begin(), hashes.end());
-  return hashes;
-}
-
 struct DocumentTargeting {
   std::vector<ConjunctionIndex::Conjunction> conjunctions;
   bool scanned = false;
@@ -77,27 +69,57 @@ struct DocumentTargeting {
 
 class AdIndex::Builder {
  public:
-  explicit Builder(AdIndex* index) : index_(*index) {}
+  explicit Builder(AdIndex* index) : index_(*index), base_(index->base_.get()) {
+    if (base_ != nullptr) index_.numbers_ = base_->numbers_;
+  }
+
+  absl::Status AddAll(const v1::Catalog& catalog) {
+    RETURN_IF_ERROR(AddAdvertisers(catalog));
+    RETURN_IF_ERROR(AddCampaigns(catalog));
+    RETURN_IF_ERROR(AddGroups(catalog));
+    RETURN_IF_ERROR(AddAds(catalog));
+    IndexKeywords();
+    IndexTargeting();
+    return absl::OkStatus();
+  }
+
+ private:
+  // The number of an entity: its number in the base, else the next one; local
+  // without a base.
+  uint32_t Number(const std::string& id, const Ids AdIndex::*ids,
+                  uint32_t* next) const {
+    if (base_ != nullptr) {
+      const Ids& known = base_->*ids;
+      const auto it = known.find(id);
+      if (it != known.end()) return it->second;
+    }
+    return (*next)++;
+  }
 
   absl::Status AddAdvertisers(const v1::Catalog& catalog) {
     for (const v1::Advertiser& a : catalog.advertisers()) {
       RETURN_IF_ERROR(Register("advertiser", a.id(), index_.advertisers_.size(),
                                &index_.advertiser_by_id_));
+      const uint32_t number = Number(a.id(), &AdIndex::advertiser_by_id_,
+                                     &index_.numbers_.advertisers);
       index_.advertisers_.push_back(
-          {a.id(), Enabled(a.status()), a.reserve_micros()});
+          {a.id(), number, Enabled(a.status()), a.reserve_micros()});
     }
     return absl::OkStatus();
   }
 
   absl::Status AddCampaigns(const v1::Catalog& catalog) {
     for (const v1::Campaign& c : catalog.campaigns()) {
-      RETURN_IF_ERROR(
-          Register("campaign", c.id(), index_.campaigns_.size(), &campaigns_));
+      RETURN_IF_ERROR(Register("campaign", c.id(), index_.campaigns_.size(),
+                               &index_.campaign_by_id_));
       CampaignEntry entry;
       entry.id = c.id();
+      entry.number =
+          Number(c.id(), &AdIndex::campaign_by_id_, &index_.numbers_.campaigns);
       ASSIGN_OR_RETURN(entry.advertiser,
                        Parent("campaign", c.id(), "advertiser",
                               c.advertiser_id(), index_.advertiser_by_id_));
+      entry.advertiser_number = index_.advertisers_[entry.advertiser].number;
       entry.own_enabled = Enabled(c.status());
       entry.enabled =
           entry.own_enabled && index_.advertisers_[entry.advertiser].enabled;
@@ -118,8 +140,8 @@ class AdIndex::Builder {
 
   absl::Status AddGroups(const v1::Catalog& catalog) {
     for (const v1::AdGroup& g : catalog.ad_groups()) {
-      RETURN_IF_ERROR(
-          Register("ad_group", g.id(), index_.groups_.size(), &groups_));
+      RETURN_IF_ERROR(Register("ad_group", g.id(), index_.groups_.size(),
+                               &index_.group_by_id_));
       if (g.bid_micros() <= 0) {
         return absl::InvalidArgumentError(
             absl::StrCat(Named("ad_group", g.id()), ": bid_micros ",
@@ -127,13 +149,16 @@ class AdIndex::Builder {
       }
       GroupEntry entry;
       entry.id = g.id();
+      entry.number =
+          Number(g.id(), &AdIndex::group_by_id_, &index_.numbers_.groups);
       entry.bid_micros = g.bid_micros();
       if (g.bid_type() != v1::BID_TYPE_UNSPECIFIED) {
         entry.bid_type = g.bid_type();
       }
       if (g.conversion_rate() > 0) entry.conversion_rate = g.conversion_rate();
-      ASSIGN_OR_RETURN(entry.campaign, Parent("ad_group", g.id(), "campaign",
-                                              g.campaign_id(), campaigns_));
+      ASSIGN_OR_RETURN(entry.campaign,
+                       Parent("ad_group", g.id(), "campaign", g.campaign_id(),
+                              index_.campaign_by_id_));
       entry.enabled = Enabled(g.status());
       ASSIGN_OR_RETURN(
           entry.targeting,
@@ -182,26 +207,12 @@ class AdIndex::Builder {
     for (Document& d : documents) {
       const DocumentTargeting& targeting = TargetingOf(d, &builder);
       d.scanned = targeting.scanned;
+      d.ad = NumberOf(d.ad);
       builder.AddDocument(targeting.conjunctions);
     }
     index_.targeted_ = std::move(builder).Build();
   }
 
-  void Count(int64_t version) {
-    index_.version_ = version;
-    AdIndexStats& stats = index_.stats_;
-    stats.advertisers = index_.advertisers_.size();
-    stats.campaigns = index_.campaigns_.size();
-    stats.ad_groups = index_.groups_.size();
-    stats.ads = index_.ads_.size();
-    for (const GroupEntry& g : index_.groups_) {
-      if (g.enabled && index_.campaigns_[g.campaign].enabled) {
-        stats.servable_ads += g.ads_end - g.ads_begin;
-      }
-    }
-  }
-
- private:
   uint32_t NumNegatives() const {
     return static_cast<uint32_t>(index_.negatives_.size());
   }
@@ -261,8 +272,9 @@ class AdIndex::Builder {
     RETURN_IF_ERROR(
         Register("ad", ad.id(), index_.ads_.size(), &index_.by_id_));
     IndexedAd entry;
-    ASSIGN_OR_RETURN(entry.group, Parent("ad", ad.id(), "ad_group",
-                                         ad.ad_group_id(), groups_));
+    ASSIGN_OR_RETURN(entry.group,
+                     Parent("ad", ad.id(), "ad_group", ad.ad_group_id(),
+                            index_.group_by_id_));
     const GroupEntry& group = index_.groups_[entry.group];
     const CampaignEntry& campaign = index_.campaigns_[group.campaign];
     entry.snapshot.set_ad_id(ad.id());
@@ -276,11 +288,17 @@ class AdIndex::Builder {
     entry.bid_micros = group.bid_micros;
     entry.bid_type = group.bid_type;
     entry.conversion_rate = group.conversion_rate;
+    entry.reserve_micros =
+        index_.advertisers_[campaign.advertiser].reserve_micros;
     if (ad.quality() > 0) entry.quality = static_cast<float>(ad.quality());
-    entry.labels = SortedHashes(ad.exclusion_labels());
-    entry.categories = SortedHashes(ad.categories());
-    entry.campaign = group.campaign;
-    entry.advertiser = campaign.advertiser;
+    entry.tags = AdTags::Of(ad);
+    group_of_ad_.push_back(entry.group);
+    entry.group = group.number;
+    entry.campaign = campaign.number;
+    entry.advertiser = campaign.advertiser_number;
+    const uint32_t number =
+        Number(ad.id(), &AdIndex::by_id_, &index_.numbers_.ads);
+    if (base_ != nullptr) index_.ad_numbers_.push_back(number);
     index_.ads_.push_back(std::move(entry));
     index_.ad_enabled_.push_back(Enabled(ad.status()));
     return absl::OkStatus();
@@ -290,7 +308,7 @@ class AdIndex::Builder {
   void LinkAdsToGroups() {
     std::vector<GroupEntry>& groups = index_.groups_;
     for (size_t i = 0; i < index_.ads_.size(); ++i) {
-      GroupEntry& g = groups[index_.ads_[i].group];
+      GroupEntry& g = groups[group_of_ad_[i]];
       ++(index_.ad_enabled_[i] ? g.ads_end : g.paused_ads);
     }
     uint32_t next = 0;
@@ -302,13 +320,17 @@ class AdIndex::Builder {
     index_.group_ads_.resize(next);
     for (size_t i = 0; i < index_.ads_.size(); ++i) {
       if (!index_.ad_enabled_[i]) continue;
-      GroupEntry& g = groups[index_.ads_[i].group];
-      index_.group_ads_[g.ads_end++] = static_cast<uint32_t>(i);
+      GroupEntry& g = groups[group_of_ad_[i]];
+      index_.group_ads_[g.ads_end++] = NumberOf(static_cast<uint32_t>(i));
     }
   }
 
+  uint32_t NumberOf(uint32_t ad) const {
+    return base_ == nullptr ? ad : index_.ad_numbers_[ad];
+  }
+
   void AddDocument(uint32_t ad) {
-    const uint32_t number = index_.ads_[ad].group;
+    const uint32_t number = group_of_ad_[ad];
     const GroupEntry& group = index_.groups_[number];
     if (group.positives_begin != group.positives_end) return;
     const CampaignEntry& campaign = index_.campaigns_[group.campaign];
@@ -318,7 +340,7 @@ class AdIndex::Builder {
     const bool enabled =
         index_.ad_enabled_[ad] && group.enabled && campaign.enabled;
     index_.documents_.push_back(
-        {group.bid_micros, ad, number, group.campaign, enabled, plain, false});
+        {group.bid_micros, ad, number, campaign.number, enabled, plain, false});
   }
 
   // Of a campaign and an ad group together, normalised once per pair.
@@ -343,21 +365,45 @@ class AdIndex::Builder {
   }
 
   AdIndex& index_;
-  Ids campaigns_, groups_;
+  const AdIndex* const base_;
+  std::vector<uint32_t> group_of_ad_;  // [ads], into groups_
   absl::flat_hash_map<uint64_t, DocumentTargeting> targetings_;
 };
+
+void AdIndex::CountOwn() {
+  stats_.advertisers = advertisers_.size();
+  stats_.campaigns = campaigns_.size();
+  stats_.ad_groups = groups_.size();
+  stats_.ads = ads_.size();
+  stats_.servable_ads = 0;
+  for (const GroupEntry& g : groups_) {
+    if (g.enabled && campaigns_[g.campaign].enabled) {
+      stats_.servable_ads += g.ads_end - g.ads_begin;
+    }
+  }
+}
 
 absl::StatusOr<std::shared_ptr<const AdIndex>> AdIndex::Build(
     const v1::Catalog& catalog, int64_t version) {
   std::shared_ptr<AdIndex> index(new AdIndex);
-  Builder builder(index.get());
-  RETURN_IF_ERROR(builder.AddAdvertisers(catalog));
-  RETURN_IF_ERROR(builder.AddCampaigns(catalog));
-  RETURN_IF_ERROR(builder.AddGroups(catalog));
-  RETURN_IF_ERROR(builder.AddAds(catalog));
-  builder.IndexKeywords();
-  builder.IndexTargeting();
-  builder.Count(version);
+  RETURN_IF_ERROR(Builder(index.get()).AddAll(catalog));
+  index->version_ = version;
+  index->CountOwn();
+  return std::shared_ptr<const AdIndex>(std::move(index));
+}
+
+absl::StatusOr<std::shared_ptr<const AdIndex>> AdIndex::BuildOn(
+    std::shared_ptr<const AdIndex> base, const CatalogChanges& changes) {
+  CHECK(base->base_ == nullptr);
+  std::shared_ptr<AdIndex> index(new AdIndex);
+  index->base_ = std::move(base);
+  RETURN_IF_ERROR(Builder(index.get()).AddAll(changes.part));
+  index->version_ = changes.version;
+  index->MakeLocals();
+  index->MarkDead(changes);
+  index->RankNewAds();
+  index->CountOwn();
+  index->CountOnBase(changes);
   return std::shared_ptr<const AdIndex>(std::move(index));
 }
 

@@ -339,6 +339,52 @@ TEST(ValidateEntity, EveryRefusalNamesTheEntityAndTheField) {
   }
 }
 
+TEST(ValidateEntity, PrefixesCirclesAndTimeWindowsAreChecked) {
+  const auto error = [](const std::string& leaf) {
+    return std::string(
+        ValidateEntity(Entity("ad_group { id: 'g' campaign_id: 'c' bid_micros: "
+                              "1 targeting { " +
+                              leaf + " } }"))
+            .message());
+  };
+  struct Case {
+    std::string leaf, error;
+  };
+  const std::string good = "latitude: 90 longitude: -180 radius_km: 20038 ";
+  const std::string at = "latitude: 1 longitude: 1 ";
+  const std::string wide = "radius_km: 1 ";
+  for (const Case& c : std::vector<Case>{
+           {"prefix { prefixes: 'x' }", "prefix.attribute is empty"},
+           {"prefix { attribute: 'a' }",
+            "prefix.prefixes of attribute \"a\" is empty"},
+           {"prefix { attribute: 'a' prefixes: 'x' prefixes: '' }",
+            "prefix.prefixes of attribute \"a\" has an empty one"},
+           {"geo_radius { " + wide + "latitude: 90.5 }",
+            "geo_radius.latitude 90.5 is not in [-90, 90]"},
+           {"geo_radius { " + wide + "latitude: nan }", "latitude nan"},
+           {"geo_radius { " + wide + "longitude: 180.5 }",
+            "geo_radius.longitude 180.5 is not in [-180, 180]"},
+           {"geo_radius { " + at + "}",
+            "geo_radius.radius_km 0 is not in (0, 20038]"},
+           {"geo_radius { " + at + "radius_km: nan }", "radius_km nan"},
+           {"geo_radius { " + at + "radius_km: 20039 }", "radius_km 20039"},
+           {"time_window { days: 0 }", "time_window.days 0 is not in [1, 7]"},
+           {"time_window { days: 8 }", "time_window.days 8 is not in [1, 7]"},
+           {"time_window { from_minute: 1440 }",
+            "time_window.from_minute 1440 is not in [0, 1439]"},
+           {"time_window { to_minute: 1441 }",
+            "time_window.to_minute 1441 is not in [0, 1440]"},
+           {"time_window { time_zone: 'Mars/Olympus' }",
+            "time_window.time_zone \"Mars/Olympus\" is not known"}}) {
+    EXPECT_THAT(error(c.leaf), HasSubstr(c.error)) << c.leaf;
+  }
+  EXPECT_EQ(error("prefix { attribute: 'a' prefixes: 'x' }"), "");
+  EXPECT_EQ(error("geo_radius { " + good + " }"), "");
+  EXPECT_EQ(error("time_window { days: 1 days: 7 from_minute: 1439 to_minute: "
+                  "1440 time_zone: 'Asia/Kolkata' }"),
+            "");
+}
+
 TEST(ValidateEntity, InvalidUtf8IsShownEscaped) {
   v1::CatalogEntity entity;
   entity.mutable_advertiser()->set_id("a\xff");
