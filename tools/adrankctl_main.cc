@@ -11,11 +11,20 @@ namespace {
 
 constexpr char kAbout[] =
     "Talks to adrank-server, and imports foreign logs.\n"
-    "Exit codes: 0 done, 1 failed, 2 bad usage or input.";
+    "Exit codes: 0 done, 1 failed, 2 bad usage or input, 3 refused (too little "
+    "to judge by).";
 
 int ExitCode(const absl::Status& status) {
-  if (status.ok()) return 0;
-  return status.code() == absl::StatusCode::kInvalidArgument ? 2 : 1;
+  switch (status.code()) {
+    case absl::StatusCode::kOk:
+      return 0;
+    case absl::StatusCode::kInvalidArgument:
+      return 2;
+    case absl::StatusCode::kOutOfRange:
+      return 3;
+    default:
+      return 1;
+  }
 }
 
 }  // namespace
@@ -43,6 +52,7 @@ int main(int argc, char** argv) {
   adrank::AddEventsCommand(line);
   adrank::AddModelsCommand(line);
   adrank::AddStatusCommand(line);
+  adrank::AddEvaluatePolicyCommand(line);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -13,7 +13,8 @@ class App;
 namespace adrank {
 
 // `options` is filled in by the parser before a verb runs; `*result` is what
-// the verb returned. InvalidArgument becomes exit code 2, other errors 1.
+// the verb returned. InvalidArgument becomes exit code 2, OutOfRange (what
+// there is does not suffice for an answer) 3, other errors 1.
 struct CommandLine {
   CLI::App* app;
   const ClientOptions* options;
@@ -27,6 +28,7 @@ void AddRankCommands(const CommandLine& line);
 void AddEventsCommand(const CommandLine& line);
 void AddModelsCommand(const CommandLine& line);
 void AddStatusCommand(const CommandLine& line);
+void AddEvaluatePolicyCommand(const CommandLine& line);
 
 }  // namespace adrank
 
