@@ -4,6 +4,7 @@
 #ifndef ADRANK_SERVER_ADMISSION_H_
 #define ADRANK_SERVER_ADMISSION_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -34,12 +35,32 @@ struct AdmissionTerms {
   // At a frequency cap for this user; each sorted.
   std::vector<uint32_t> capped_ads, capped_groups, capped_campaigns;
 
+  bool Closed(uint32_t campaign) const {
+    return !campaigns.empty() &&
+           campaigns[campaign].closed.load(std::memory_order_relaxed);
+  }
+  float Multiplier(uint32_t campaign) const {
+    return campaigns.empty()
+               ? 1
+               : campaigns[campaign].multiplier.load(std::memory_order_relaxed);
+  }
+  bool Capped(uint32_t ad, uint32_t group, uint32_t campaign) const {
+    return Has(capped_campaigns, campaign) || Has(capped_groups, group) ||
+           Has(capped_ads, ad);
+  }
+
   void Clear() {
     campaigns = {};
     campaigns_owner.reset();
     capped_ads.clear();
     capped_groups.clear();
     capped_campaigns.clear();
+  }
+
+ private:
+  static bool Has(const std::vector<uint32_t>& sorted, uint32_t number) {
+    return !sorted.empty() &&
+           std::binary_search(sorted.begin(), sorted.end(), number);
   }
 };
 
@@ -57,6 +78,8 @@ struct SlotRefusal {
   // CAMPAIGN: no ad of its campaign can be had now, beside those of the slots
   // that are not refused.
   v1::Refusal::Level level = v1::Refusal::AD;
+  // What an empty slot says: BUDGET or FREQUENCY_CAP.
+  v1::NoAdReason reason = v1::NO_AD_REASON_BUDGET;
 };
 
 // Thread-safe. One for budgets, one for caps.

@@ -5,14 +5,23 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/base/casts.h"
 #include "absl/strings/str_cat.h"
 #include "base/hash.h"
 #include "base/status_macros.h"
+#include "google/protobuf/io/coded_stream.h"
+#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+#include "server/admit.h"
+#include "server/answer.h"
+#include "server/candidates.h"
 
 namespace adrank {
 namespace {
 
 constexpr absl::string_view kDefaultPlacement = "default";
+
+// Auctions held at most; each round keeps at least one refused ad out.
+constexpr int kMaxRounds = 16;
 
 absl::Status CallerGone() {
   return absl::CancelledError("the caller has gone");
@@ -27,214 +36,26 @@ uint32_t Microseconds(absl::Duration d) {
   return static_cast<uint32_t>(std::clamp<int64_t>(us, 0, UINT32_MAX));
 }
 
-RetrieveRequest AskFor(const v1::RankRequest& request,
-                       const v1::Context& context) {
-  return {&context, &request.blocked_advertiser_ids()};
+// Never 0, and the bid itself when nothing paces it.
+int64_t PacedBid(const RankCandidate& c) {
+  if (c.pacing_multiplier >= 1) return c.bid_micros;
+  const double paced = static_cast<double>(c.bid_micros) *
+                       static_cast<double>(c.pacing_multiplier);
+  return std::clamp<int64_t>(static_cast<int64_t>(paced), 1, c.bid_micros);
 }
 
-bool Blocks(const v1::RankRequest& request, const std::string& advertiser) {
-  const auto& blocked = request.blocked_advertiser_ids();
-  return !advertiser.empty() &&
-         std::find(blocked.begin(), blocked.end(), advertiser) != blocked.end();
-}
-
-void TakeMatches(const AdIndex& index, RankTrace* trace) {
-  for (const AdMatch& match : trace->retrieval.matches) {
-    RankCandidate c;
-    c.item = {match.ad, &index.ad(match.ad).snapshot};
-    c.snapshot = c.item.snapshot;
-    c.bid_micros = match.bid_micros;
-    c.match_type = match.match_type;
-    c.keyword = match.keyword;
-    trace->candidates.push_back(c);
-  }
-}
-
-void CountVeto(Veto veto, Retrieval* retrieval) {
-  ++retrieval->filtered;
-  ++retrieval->filtered_by[static_cast<size_t>(veto)];
-}
-
-// Adds the named ad unless a veto hits it or there is no such ad.
-void TakeNamed(const AdIndex& index, const v1::RankRequest& request,
-               const v1::Candidate& named, RankTrace* trace) {
-  RankCandidate c;
-  c.match_type = v1::MATCH_TYPE_CALLER;
-  c.bid_micros = named.bid_micros();
-  if (named.has_ad()) {
-    ++trace->retrieval.matched;
-    if (Blocks(request, named.ad().advertiser_id())) {
-      return CountVeto(Veto::kBlocked, &trace->retrieval);
-    }
-    c.item.snapshot = &named.ad();
-  } else {
-    const std::optional<uint32_t> ad = index.Find(named.ad_id());
-    if (!ad.has_value()) return;
-    ++trace->retrieval.matched;
-    const RetrieveRequest ask = AskFor(request, trace->context);
-    if (const auto veto = index.VetoOfNamed(*ad, ask)) {
-      return CountVeto(*veto, &trace->retrieval);
-    }
-    c.item = {*ad, &index.ad(*ad).snapshot};
-    if (c.bid_micros == 0) c.bid_micros = index.ad(*ad).bid_micros;
-  }
-  c.snapshot = c.item.snapshot;
-  trace->candidates.push_back(c);
-}
-
-void TakeAllNamed(const AdIndex& index, const v1::RankRequest& request,
-                  size_t limit, RankTrace* trace) {
-  Retrieval& retrieval = trace->retrieval;
-  retrieval = Retrieval();
-  for (const v1::Candidate& named : request.candidates()) {
-    TakeNamed(index, request, named, trace);
-  }
-  std::vector<RankCandidate>& candidates = trace->candidates;
-  if (candidates.empty()) {
-    retrieval.reason = retrieval.matched == 0 ? v1::NO_AD_REASON_NO_MATCH
-                                              : v1::NO_AD_REASON_ALL_FILTERED;
-  }
-  std::sort(candidates.begin(), candidates.end(),
-            [](const RankCandidate& a, const RankCandidate& b) {
-              return a.bid_micros != b.bid_micros
-                         ? a.bid_micros > b.bid_micros
-                         : a.snapshot->ad_id() < b.snapshot->ad_id();
-            });
-  if (candidates.size() > limit) {
-    retrieval.truncated = true;
-    candidates.resize(limit);
-  }
-}
-
-v1::NoAdReason ReasonOf(const RankTrace& trace, size_t placement) {
-  const v1::NoAdReason reason = trace.auction.short_reason[placement];
-  if (reason == v1::NO_AD_REASON_UNSPECIFIED) return reason;
-  if (trace.candidates.empty()) return trace.retrieval.reason;
-  const bool more_were_coming =
-      trace.deadline_cut &&
-      (trace.prediction.ready() == 0 || reason == v1::NO_AD_REASON_EXHAUSTED);
-  return more_were_coming ? v1::NO_AD_REASON_DEADLINE : reason;
-}
-
-std::shared_ptr<const EncodedAd> EncodedOf(const AdIndex& index,
-                                           const RankCandidate& c) {
-  if (c.item.ad != PredictItem::kNotIndexed) {
-    return index.ad(c.item.ad).encoded;
-  }
-  return std::make_shared<const EncodedAd>(EncodeAd(*c.snapshot));
-}
-
-template <typename Message>  // RankResponse, Decision or PredictResponse
-void AddDegradations(const RankTrace& trace, Message* message) {
-  const auto add = [&](bool holds, v1::Degradation what) {
-    if (holds) message->add_degraded(what);
-  };
-  add(!trace.prediction.has_model(), v1::DEGRADATION_NO_MODEL);
-  add(trace.prediction.non_finite() > 0, v1::DEGRADATION_NON_FINITE_SCORE);
-  add(trace.deadline_cut, v1::DEGRADATION_DEADLINE);
-  add(trace.retrieval.truncated, v1::DEGRADATION_TRUNCATED);
-}
-
-int64_t VersionOf(const ServingSnapshot& serving) {
-  return serving.bundle == nullptr ? 0 : serving.bundle->manifest().version();
-}
-
-// One slot, as answered.
-void FillRanked(const AdIndex& index, const RankTrace& trace,
-                const AuctionSlot& slot, uint32_t position, v1::RankedAd* out) {
-  const RankCandidate& c = trace.candidates[slot.ad];
-  out->set_ad_id(c.snapshot->ad_id());
-  out->set_ad_group_id(c.snapshot->ad_group_id());
-  out->set_campaign_id(c.snapshot->campaign_id());
-  out->set_advertiser_id(c.snapshot->advertiser_id());
-  if (c.item.ad != PredictItem::kNotIndexed) {
-    out->set_landing_url(index.ad(c.item.ad).landing_url);
-  }
-  out->set_position(position);
-  out->set_position_in_placement(slot.position_in_placement);
-  out->set_pctr(trace.prediction.pctrs(slot.placement)[slot.ad]);
-  out->set_logit(trace.prediction.logits(slot.placement)[slot.ad]);
-  out->set_bid_micros(c.bid_micros);
-  out->set_price_micros(slot.price_micros);
-  out->set_score(slot.score);
-  out->set_match_type(c.match_type);
-  const absl::string_view keyword = index.keyword(c.keyword);
-  out->set_keyword(keyword.data(), keyword.size());
-  out->set_propensity(1);  // the policy is deterministic
-}
-
-// The same slot, as logged.
-void FillServed(const v1::RankedAd& ranked, const RankTrace& trace,
-                const AuctionSlot& slot, const EncodedAd& encoded,
-                v1::ServedAd* out) {
-  out->set_ad_hash(encoded.hash);
-  out->set_position(ranked.position());
-  out->set_placement_index(slot.placement);
-  out->set_position_in_placement(ranked.position_in_placement());
-  out->set_pctr(ranked.pctr());
-  out->set_logit(ranked.logit());
-  out->set_bid_micros(ranked.bid_micros());
-  out->set_price_micros(ranked.price_micros());
-  out->set_score(ranked.score());
-  out->set_propensity(ranked.propensity());
-  out->set_match_type(ranked.match_type());
-  out->set_keyword(ranked.keyword());
-  out->set_feature_fingerprint(
-      trace.prediction.Fingerprint(slot.placement, slot.ad));
-}
-
-void FillCounts(const RankTrace& trace, v1::Counts* counts) {
-  counts->set_matched(trace.retrieval.matched);
-  counts->set_filtered(trace.retrieval.filtered);
-  counts->set_predicted(static_cast<uint32_t>(trace.prediction.ready()));
-  counts->set_above_reserve(trace.auction.above_reserve);
-}
-
-void FillDecision(const RankTrace& trace, const v1::RankResponse& response,
-                  bool test, v1::Decision* decision) {
-  decision->set_request_id(response.request_id());
-  *decision->mutable_context() = trace.context;
-  for (const absl::string_view id : trace.placement_ids) {
-    decision->add_placement_ids(id.data(), id.size());
-  }
-  decision->set_model_version(response.model_version());
-  decision->set_catalog_version(response.catalog_version());
-  *decision->mutable_degraded() = response.degraded();
-  decision->set_test(test);
-}
-
-void FillSlots(const AdIndex& index, const RankTrace& trace,
-               RankOutcome* outcome) {
-  v1::RankResponse& response = outcome->response;
-  for (size_t p = 0; p < trace.placement_ids.size(); ++p) {
-    v1::PlacementResult* result = response.add_placements();
-    const absl::string_view id = trace.placement_ids[p];
-    result->set_id(id.data(), id.size());
-    result->set_no_ad_reason(ReasonOf(trace, p));
-  }
-  uint32_t position = 0;
-  for (const AuctionSlot& slot : trace.auction.slots) {
-    v1::RankedAd* ranked =
-        response.mutable_placements(static_cast<int>(slot.placement))
-            ->add_ads();
-    FillRanked(index, trace, slot, ++position, ranked);
-    outcome->ads.push_back(EncodedOf(index, trace.candidates[slot.ad]));
-    FillServed(*ranked, trace, slot, *outcome->ads.back(),
-               outcome->decision.add_ads());
-  }
-}
-
-void FillPredictions(const RankTrace& trace, v1::PredictResponse* response) {
-  response->Clear();
-  const Prediction& prediction = trace.prediction;
-  for (size_t i = 0; i < trace.items.size(); ++i) {
-    v1::Prediction* out = response->add_predictions();
-    out->set_ad_id(trace.items[i].snapshot->ad_id());
-    const bool ready = i < prediction.ready();
-    out->set_pctr(ready ? prediction.pctrs(0)[i] : prediction.prior_pctr());
-    out->set_logit(ready ? prediction.logits(0)[i] : prediction.prior_logit());
-    if (ready) out->set_feature_fingerprint(prediction.Fingerprint(0, i));
-  }
+// All of the configuration that an answer depends on.
+uint64_t FingerprintOf(const v1::ServerConfig& config) {
+  std::string bytes;
+  google::protobuf::io::StringOutputStream stream(&bytes);
+  google::protobuf::io::CodedOutputStream out(&stream);
+  out.SetSerializationDeterministic(true);
+  config.rank().SerializeToCodedStream(&out);
+  config.trigger().SerializeToCodedStream(&out);
+  config.limits().SerializeToCodedStream(&out);
+  out.WriteLittleEndian64(absl::bit_cast<uint64_t>(config.model().prior_ctr()));
+  out.Trim();
+  return Hash64(bytes);
 }
 
 }  // namespace
@@ -269,6 +90,7 @@ absl::StatusOr<std::unique_ptr<const RankingPipeline>> RankingPipeline::Create(
   }
   pipeline->reserve_micros_ = reserve;
   pipeline->max_ads_per_advertiser_ = config.rank().max_ads_per_advertiser();
+  pipeline->config_fingerprint_ = FingerprintOf(config);
   return std::unique_ptr<const RankingPipeline>(std::move(pipeline));
 }
 
@@ -308,21 +130,22 @@ void RankingPipeline::SetPlacements(const v1::RankRequest& request,
   if (request.placements().empty()) add(kDefaultPlacement, 1, 0);
 }
 
+void RankingPipeline::BeginAdmission(const AdIndex& index,
+                                     const CallOptions& call,
+                                     RankTrace* trace) const {
+  trace->terms.Clear();
+  trace->refusal_reason = v1::NO_AD_REASON_UNSPECIFIED;
+  for (Admission* admission : call.admissions) {
+    admission->Begin(index, trace->context, &trace->terms);
+  }
+}
+
 void RankingPipeline::Trigger(const AdIndex& index,
                               const v1::RankRequest& request,
                               RankTrace* trace) const {
   const size_t limit = request.max_candidates() != 0 ? request.max_candidates()
                                                      : limits_.max_candidates;
-  if (!request.candidates().empty()) {
-    TakeAllNamed(index, request, limit, trace);
-  } else {
-    index.Retrieve(AskFor(request, trace->context), limit,
-                   &trace->retrieve_scratch, &trace->retrieval);
-    TakeMatches(index, trace);
-  }
-  for (const RankCandidate& c : trace->candidates) {
-    trace->items.push_back(c.item);
-  }
+  FindCandidates(index, request, limit, trace);
 }
 
 absl::Status RankingPipeline::PredictItems(const ServingSnapshot& serving,
@@ -353,7 +176,7 @@ void RankingPipeline::RunAuction(const AdIndex& index,
     const RankCandidate& c = trace->candidates[i];
     AuctionAd ad;
     ad.ad_id = c.snapshot->ad_id();
-    ad.bid_micros = c.bid_micros;
+    ad.bid_micros = trace->excluded[i] ? 0 : PacedBid(c);
     if (c.item.ad != PredictItem::kNotIndexed) {
       ad.advertiser = index.ad(c.item.ad).advertiser;
     } else if (const std::string& id = c.snapshot->advertiser_id();
@@ -381,6 +204,24 @@ void RankingPipeline::RunAuction(const AdIndex& index,
                         &trace->auction);
 }
 
+// Holds the auction and takes what it gave out. What is refused is kept out,
+// and the auction held again.
+void RankingPipeline::RunAdmittedAuction(
+    const AdIndex& index, const v1::RankRequest& request, const DecisionId& id,
+    const CallOptions& call, RankTrace* trace, RankOutcome* outcome) const {
+  const absl::string_view request_id = outcome->response.request_id();
+  trace->excluded.assign(trace->candidates.size(), 0);
+  for (int round = 0; round < kMaxRounds; ++round) {
+    RunAuction(index, request_id, trace);
+    if (!call.take || request.test()) return;
+    if (ReserveAll(index, id, call, trace)) return;
+    ExcludeRefused(index, trace, &outcome->decision);
+  }
+  // Refused again and again: better no ad than one that is not paid for.
+  trace->excluded.assign(trace->candidates.size(), 1);
+  RunAuction(index, request_id, trace);
+}
+
 absl::Status RankingPipeline::Rank(const ServingSnapshot& serving,
                                    const v1::RankRequest& request,
                                    const DecisionId& id,
@@ -395,6 +236,7 @@ absl::Status RankingPipeline::Rank(const ServingSnapshot& serving,
   const AdIndex& index = *serving.index;
   SetContext(request.context(), stages.start, trace);
   SetPlacements(request, trace);
+  BeginAdmission(index, call, trace);
   Trigger(index, request, trace);
   stages.triggered = clock_->Now();
   RETURN_IF_ERROR(PredictItems(serving, deadline, call, trace));
@@ -408,13 +250,9 @@ absl::Status RankingPipeline::Rank(const ServingSnapshot& serving,
   response.set_decision_id(id.ToHex());
   response.set_request_id(request.request_id().empty() ? response.decision_id()
                                                        : request.request_id());
-  RunAuction(index, response.request_id(), trace);
-  FillSlots(index, *trace, outcome);
-  response.set_model_version(VersionOf(serving));
-  response.set_catalog_version(index.version());
-  AddDegradations(*trace, &response);
-  FillCounts(*trace, response.mutable_counts());
-  FillDecision(*trace, response, request.test(), &outcome->decision);
+  RunAdmittedAuction(index, request, id, call, trace, outcome);
+  FillAnswer(serving, request, *trace, outcome);
+  outcome->decision.set_config_fingerprint(config_fingerprint_);
   stages.ranked = clock_->Now();
   stages.Fill(response.mutable_timings());
   return absl::OkStatus();
@@ -449,9 +287,7 @@ absl::Status RankingPipeline::Predict(const ServingSnapshot& serving,
   }
   RETURN_IF_ERROR(
       PredictItems(serving, Deadline(start, 0, call.deadline), call, trace));
-  FillPredictions(*trace, response);
-  response->set_model_version(VersionOf(serving));
-  AddDegradations(*trace, response);
+  FillPredictions(serving, *trace, response);
   *non_finite = trace->prediction.non_finite();
   return absl::OkStatus();
 }

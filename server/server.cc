@@ -166,7 +166,8 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> ServerImpl::BuildServer(
 absl::Status ServerImpl::Listen() {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  ranking_ = std::make_unique<RankingRpc>(pipeline_.get(), &state_, ids_.get(),
+  ranking_ = std::make_unique<RankingRpc>(pipeline_.get(), &state_,
+                                          std::vector<Admission*>(), ids_.get(),
                                           log_.get(), &metrics_);
   events_ = std::make_unique<EventRpc>(
       log_.get(), pipeline_->limits().max_events, &metrics_);

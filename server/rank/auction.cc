@@ -225,7 +225,8 @@ void Auction::SetPrice(const Entry* next, AuctionSlot* slot) const {
 // Nothing at or above the reserve is available.
 v1::NoAdReason Auction::ShortReason() const {
   for (uint32_t i = 0; i < ads_.size(); ++i) {
-    if (ads_[i].bid_micros < reserve_ && Available(i)) {
+    const int64_t bid = ads_[i].bid_micros;
+    if (bid > 0 && bid < reserve_ && Available(i)) {
       return v1::NO_AD_REASON_BELOW_RESERVE;
     }
   }

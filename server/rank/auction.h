@@ -21,7 +21,7 @@ struct AuctionAd {
   // its own, never limited.
   static constexpr uint32_t kNoAdvertiser = 0xffffffffu;
   uint32_t advertiser = kNoAdvertiser;
-  int64_t bid_micros = 0;  // [1, kMaxBidMicros]
+  int64_t bid_micros = 0;  // [1, kMaxBidMicros]; 0: takes no part
 };
 
 struct AuctionPlacement {

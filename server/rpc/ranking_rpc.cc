@@ -18,13 +18,6 @@ RankTrace* ThreadTrace() {
   return &trace;
 }
 
-CallOptions CallOf(grpc::CallbackServerContext* context) {
-  CallOptions call;
-  call.deadline = absl::FromChrono(context->deadline());
-  call.cancelled = [context] { return context->IsCancelled(); };
-  return call;
-}
-
 // Parses, works, serialises and counts; `work` gives the status.
 template <typename Request, typename Response, typename Work>
 grpc::ServerUnaryReactor* AnswerRaw(const RpcScope& scope,
@@ -42,6 +35,14 @@ grpc::ServerUnaryReactor* AnswerRaw(const RpcScope& scope,
 }
 
 }  // namespace
+
+CallOptions RankingRpc::CallOf(grpc::CallbackServerContext* context) const {
+  CallOptions call;
+  call.deadline = absl::FromChrono(context->deadline());
+  call.cancelled = [context] { return context->IsCancelled(); };
+  call.admissions = admissions_;
+  return call;
+}
 
 absl::Status RankingRpc::RankAndLog(grpc::CallbackServerContext* context,
                                     const v1::RankRequest& request,
@@ -99,8 +100,10 @@ grpc::ServerUnaryReactor* RankingRpc::Explain(
   return AnswerRaw<v1::ExplainRequest, v1::ExplainResponse>(
       RpcScope(Rpc::kExplain, metrics_), context, *request, response,
       [&](const v1::ExplainRequest& in, v1::ExplainResponse* out) {
+        CallOptions call = CallOf(context);
+        call.take = false;
         return ExplainRanking(*pipeline_, *state_->Current(), in, ids_->Next(),
-                              CallOf(context), ThreadTrace(), out);
+                              call, ThreadTrace(), out);
       });
 }
 

@@ -2,6 +2,9 @@
 #ifndef ADRANK_SERVER_RPC_RANKING_RPC_H_
 #define ADRANK_SERVER_RPC_RANKING_RPC_H_
 
+#include <utility>
+#include <vector>
+
 #include "proto/ranking_service.grpc.pb.h"
 #include "server/metrics.h"
 #include "server/ranking_pipeline.h"
@@ -19,11 +22,14 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
                            v1::RankingService::WithRawCallbackMethod_Explain<
                                v1::RankingService::Service>>> {
  public:
-  // The pointers must outlive the service.
+  // The pointers must outlive the service. `admissions` are asked in their
+  // order.
   RankingRpc(const RankingPipeline* pipeline, const ServingState* state,
-             DecisionIdGenerator* ids, EventLog* log, Metrics* metrics)
+             std::vector<Admission*> admissions, DecisionIdGenerator* ids,
+             EventLog* log, Metrics* metrics)
       : pipeline_(pipeline),
         state_(state),
+        admissions_(std::move(admissions)),
         ids_(ids),
         log_(log),
         metrics_(metrics) {}
@@ -39,6 +45,7 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
                                     grpc::ByteBuffer* response) override;
 
  private:
+  CallOptions CallOf(grpc::CallbackServerContext* context) const;
   absl::Status RankAndLog(grpc::CallbackServerContext* context,
                           const v1::RankRequest& request,
                           v1::RankResponse* response) const;
@@ -48,6 +55,7 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
 
   const RankingPipeline* const pipeline_;
   const ServingState* const state_;
+  const std::vector<Admission*> admissions_;
   DecisionIdGenerator* const ids_;
   EventLog* const log_;
   Metrics* const metrics_;

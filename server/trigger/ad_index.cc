@@ -10,7 +10,8 @@ namespace adrank {
 namespace {
 
 constexpr absl::string_view kVetoNames[kVetoes] = {
-    "status", "schedule", "blocked", "negative_keyword"};
+    "status",           "schedule", "blocked",
+    "negative_keyword", "budget",   "frequency_cap"};
 
 bool Blocks(const RetrieveRequest& request, absl::string_view advertiser) {
   return request.blocked_advertisers != nullptr &&
@@ -102,6 +103,11 @@ std::optional<Veto> AdIndex::VetoOfNamed(uint32_t ad,
   if (Blocks(request, advertisers_[campaign.advertiser].id)) {
     return Veto::kBlocked;
   }
+  if (request.terms == nullptr) return std::nullopt;
+  if (request.terms->Closed(group.campaign)) return Veto::kBudget;
+  if (request.terms->Capped(ad, ads_[ad].group, group.campaign)) {
+    return Veto::kFrequencyCap;
+  }
   return std::nullopt;
 }
 
@@ -127,6 +133,14 @@ std::string AdIndex::WhyNotNamed(uint32_t ad,
     return absl::StrCat(
         Named("advertiser", advertisers_[campaign.advertiser].id),
         " is blocked by the request");
+  }
+  if (*veto == Veto::kBudget) {
+    return absl::StrCat(Named("campaign", campaign.id), " has no budget left");
+  }
+  if (*veto == Veto::kFrequencyCap) {
+    return absl::StrCat("a frequency cap of ",
+                        Named("ad", ads_[ad].snapshot.ad_id()),
+                        ", its ad group or its campaign is reached");
   }
   const bool early = request.context->time_ms() < campaign.start_ms;
   return absl::StrCat(Named("campaign", campaign.id),

@@ -17,6 +17,7 @@
 #include "google/protobuf/repeated_field.h"
 #include "proto/catalog.pb.h"
 #include "proto/common.pb.h"
+#include "server/admission.h"
 #include "server/trigger/conjunction_index.h"
 #include "server/trigger/keyword_index.h"
 #include "server/trigger/keyword_set.h"
@@ -33,6 +34,7 @@ struct IndexedAd {
   std::string landing_url;
   int64_t bid_micros = 0;   // the ad group's
   uint32_t group = 0;       // AdIndex's own numbers
+  uint32_t campaign = 0;    // below AdIndexStats::campaigns
   uint32_t advertiser = 0;  // below AdIndexStats::advertisers
 };
 
@@ -42,9 +44,12 @@ enum class Veto : uint8_t {
   kSchedule,  // outside [start_time, end_time) of the campaign
   kBlocked,   // the request blocks the advertiser
   kNegativeKeyword,
+  kBudget,        // the campaign's is spent or promised
+  kFrequencyCap,  // the user has seen the ad, its group or campaign enough
 };
-inline constexpr size_t kVetoes = 4;
-// "status", "schedule", "blocked", "negative_keyword": labels of metrics.
+inline constexpr size_t kVetoes = 6;
+// "status", "schedule", "blocked", "negative_keyword", "budget",
+// "frequency_cap": labels of metrics.
 absl::string_view VetoName(Veto veto);
 
 // An ad that matched and was not vetoed.
@@ -62,6 +67,8 @@ struct RetrieveRequest {
   // Null: none.
   const google::protobuf::RepeatedPtrField<std::string>* blocked_advertisers =
       nullptr;
+  // What budgets and caps say. Null: nothing.
+  const AdmissionTerms* terms = nullptr;
 };
 
 struct Retrieval {
@@ -76,15 +83,22 @@ struct Retrieval {
   uint32_t filtered_by[kVetoes] = {};
   // More than `limit` ads matched without a veto; matches has the best. Exact.
   bool truncated = false;
-  // Why matches is empty; UNSPECIFIED when it is not.
+  // Campaigns of ads filtered by kBudget, in no order, repeated.
+  std::vector<uint32_t> closed_campaigns;
+  // Why matches is empty; UNSPECIFIED when it is not. BUDGET or FREQUENCY_CAP
+  // when an ad that passed all else was kept out by that.
   v1::NoAdReason reason = v1::NO_AD_REASON_UNSPECIFIED;
 };
+
+// What `reason` is of counts that are exact.
+v1::NoAdReason EmptyReason(const Retrieval& retrieval);
 
 // Per-request storage that is used again; one a thread.
 struct RetrieveScratch {
   ResolvedContext context;
   ResolvedQuery query;
-  std::vector<uint32_t> blocked;  // advertisers, sorted
+  std::vector<uint32_t> blocked;          // advertisers, sorted
+  const AdmissionTerms* terms = nullptr;  // of the request
   ConjunctionIndex::Walk walk;
   KeywordIndex::Scratch keywords;
   std::vector<uint32_t> positives;  // that match the query
@@ -105,7 +119,8 @@ struct AdIndexStats {
 // group is true and, if the ad group has positive keywords, one of them matches
 // the query; unless it is vetoed: by a negative keyword of the ad group (of its
 // own match type) or of the campaign (as BROAD), by the status of the ad or a
-// parent, by the campaign's schedule, by the request's blocked advertisers. Of
+// parent, by the campaign's schedule, by the request's blocked advertisers, by
+// a spent budget, by a frequency cap. Of
 // several keywords that match, the reported one is the first by (EXACT, PHRASE,
 // BROAD), then the highest bid, then the catalogue's order.
 //
@@ -135,20 +150,23 @@ class AdIndex {
   absl::string_view keyword(uint32_t i) const;
   std::optional<uint32_t> Find(absl::string_view ad_id) const;
   std::optional<uint32_t> FindAdvertiser(absl::string_view id) const;
+  // REQUIRES: i < stats().campaigns, stats().ad_groups.
+  const std::string& campaign_id(uint32_t i) const { return campaigns_[i].id; }
+  const std::string& group_id(uint32_t i) const { return groups_[i].id; }
 
   // Up to `limit` matches. Clears *out first.
   void Retrieve(const RetrieveRequest& request, size_t limit,
                 RetrieveScratch* scratch, Retrieval* out) const;
 
-  // The first of status, schedule, blocked that vetoes an ad which the caller
-  // named (its targeting and keywords are not asked).
+  // The first of status, schedule, blocked, budget, cap that vetoes an ad which
+  // the caller named (its targeting and keywords are not asked).
   std::optional<Veto> VetoOfNamed(uint32_t ad,
                                   const RetrieveRequest& request) const;
 
   // Why Retrieve would not return the ad, as a sentence that names the entity
   // and the condition; empty when it would (limit aside). Order: status,
-  // schedule, blocked, campaign targeting, ad group targeting, keywords,
-  // negatives. Slow. Examples:
+  // schedule, blocked, budget, cap, campaign targeting, ad group targeting,
+  // keywords, negatives. Slow. Examples:
   //   ad "a1" is not in the catalogue
   //   campaign "c1" is paused
   //   campaign "c1" ended 2026-01-01T00:00:00Z
@@ -205,6 +223,7 @@ class AdIndex {
     int64_t bid_micros;
     uint32_t ad;
     uint32_t group;
+    uint32_t campaign;
     bool enabled;  // with its parents
     bool plain;    // no schedule, no negative keywords
     bool scanned;  // its conjunctions are too many: evaluate the targeting
@@ -225,7 +244,7 @@ class AdIndex {
                                       bool* of_campaign) const;
   std::optional<Veto> VetoGroup(const GroupEntry& group, int64_t time_ms,
                                 const RetrieveScratch& scratch) const;
-  void AddGroup(const GroupEntry& group, const AdMatch& match, int64_t time_ms,
+  void AddGroup(uint32_t group, const AdMatch& match, int64_t time_ms,
                 const RetrieveScratch& scratch, Retrieval* out) const;
   void ResolveBlocked(const RetrieveRequest& request,
                       std::vector<uint32_t>* blocked) const;

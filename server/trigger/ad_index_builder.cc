@@ -259,6 +259,7 @@ class AdIndex::Builder {
     entry.encoded = std::make_shared<const EncodedAd>(EncodeAd(entry.snapshot));
     entry.landing_url = ad.landing_url();
     entry.bid_micros = group.bid_micros;
+    entry.campaign = group.campaign;
     entry.advertiser = campaign.advertiser;
     index_.ads_.push_back(std::move(entry));
     index_.ad_enabled_.push_back(Enabled(ad.status()));
@@ -297,7 +298,7 @@ class AdIndex::Builder {
     const bool enabled =
         index_.ad_enabled_[ad] && group.enabled && campaign.enabled;
     index_.documents_.push_back(
-        {group.bid_micros, ad, number, enabled, plain, false});
+        {group.bid_micros, ad, number, group.campaign, enabled, plain, false});
   }
 
   // Of a campaign and an ad group together, normalised once per pair.

@@ -13,6 +13,20 @@ void Filter(Veto veto, uint32_t ads, Retrieval* out) {
   out->filtered_by[static_cast<size_t>(veto)] += ads;
 }
 
+// Whether budgets or caps keep an ad out that nothing else does; counts it.
+bool FilterByTerms(const AdmissionTerms* terms, uint32_t ad, uint32_t group,
+                   uint32_t campaign, Retrieval* out) {
+  if (terms == nullptr) return false;
+  if (terms->Closed(campaign)) {
+    Filter(Veto::kBudget, 1, out);
+    out->closed_campaigns.push_back(campaign);
+    return true;
+  }
+  if (!terms->Capped(ad, group, campaign)) return false;
+  Filter(Veto::kFrequencyCap, 1, out);
+  return true;
+}
+
 // Best bid first; then the order of ids, which is that of the numbers.
 bool Better(const AdMatch& a, const AdMatch& b) {
   return a.bid_micros != b.bid_micros ? a.bid_micros > b.bid_micros
@@ -32,12 +46,25 @@ void KeepBest(size_t limit, Retrieval* out) {
 
 }  // namespace
 
+// An ad that budgets or caps kept out had passed all else.
+v1::NoAdReason EmptyReason(const Retrieval& retrieval) {
+  if (retrieval.matched == 0) return v1::NO_AD_REASON_NO_MATCH;
+  const uint32_t budget =
+      retrieval.filtered_by[static_cast<size_t>(Veto::kBudget)];
+  const uint32_t cap =
+      retrieval.filtered_by[static_cast<size_t>(Veto::kFrequencyCap)];
+  if (budget == 0 && cap == 0) return v1::NO_AD_REASON_ALL_FILTERED;
+  return budget >= cap ? v1::NO_AD_REASON_BUDGET
+                       : v1::NO_AD_REASON_FREQUENCY_CAP;
+}
+
 void AdIndex::Retrieve(const RetrieveRequest& request, size_t limit,
                        RetrieveScratch* scratch, Retrieval* out) const {
   out->matches.clear();
   out->matched = out->filtered = 0;
   std::fill(std::begin(out->filtered_by), std::end(out->filtered_by), 0);
   out->truncated = false;
+  out->closed_campaigns.clear();
   out->reason = v1::NO_AD_REASON_UNSPECIFIED;
   if (stats_.servable_ads == 0) {
     out->reason = v1::NO_AD_REASON_EMPTY_CATALOG;
@@ -46,6 +73,7 @@ void AdIndex::Retrieve(const RetrieveRequest& request, size_t limit,
   targeting_.Resolve(*request.context, &scratch->context);
   keywords_.Resolve(request.context->query(), &scratch->query);
   ResolveBlocked(request, &scratch->blocked);
+  scratch->terms = request.terms;
   scratch->negatives = negatives_index_.MatchesAny(keywords_, scratch->query,
                                                    &scratch->keywords);
   const int64_t time_ms = request.context->time_ms();
@@ -53,10 +81,7 @@ void AdIndex::Retrieve(const RetrieveRequest& request, size_t limit,
   const bool by_keyword = !out->matches.empty();
   RetrieveTargeted(time_ms, limit, scratch, out);
   // Nothing was cut short then: the counts are those of all ads.
-  if (out->matches.empty()) {
-    out->reason = out->matched == 0 ? v1::NO_AD_REASON_NO_MATCH
-                                    : v1::NO_AD_REASON_ALL_FILTERED;
-  }
+  if (out->matches.empty()) out->reason = EmptyReason(*out);
   if (by_keyword) return KeepBest(limit, out);
   // In order already.
   out->truncated = out->matches.size() > limit;
@@ -93,7 +118,7 @@ void AdIndex::RetrieveByKeyword(int64_t time_ms, RetrieveScratch* scratch,
     match.match_type = k.type;
     match.keyword = k.text;
     match.bid_micros = k.bid_micros;
-    AddGroup(group, match, time_ms, *scratch, out);
+    AddGroup(k.group, match, time_ms, *scratch, out);
   }
 }
 
@@ -128,6 +153,10 @@ bool AdIndex::AddDocument(const Document& document, int64_t time_ms,
       return true;
     }
   }
+  if (FilterByTerms(scratch->terms, document.ad, document.group,
+                    document.campaign, out)) {
+    return true;
+  }
   AdMatch& match = out->matches.emplace_back();
   match.ad = document.ad;
   match.bid_micros = document.bid_micros;
@@ -154,9 +183,9 @@ std::optional<Veto> AdIndex::VetoGroup(const GroupEntry& group, int64_t time_ms,
   return std::nullopt;
 }
 
-void AdIndex::AddGroup(const GroupEntry& group, const AdMatch& match,
-                       int64_t time_ms, const RetrieveScratch& scratch,
-                       Retrieval* out) const {
+void AdIndex::AddGroup(uint32_t number, const AdMatch& match, int64_t time_ms,
+                       const RetrieveScratch& scratch, Retrieval* out) const {
+  const GroupEntry& group = groups_[number];
   const uint32_t enabled = group.ads_end - group.ads_begin;
   out->matched += enabled + group.paused_ads;
   Filter(Veto::kStatus, group.paused_ads, out);
@@ -166,6 +195,10 @@ void AdIndex::AddGroup(const GroupEntry& group, const AdMatch& match,
     return;
   }
   for (uint32_t i = group.ads_begin; i < group.ads_end; ++i) {
+    if (FilterByTerms(scratch.terms, group_ads_[i], number, group.campaign,
+                      out)) {
+      continue;
+    }
     out->matches.push_back(match);
     out->matches.back().ad = group_ads_[i];
   }

@@ -1,0 +1,108 @@
+// Hot path: no locks, no logging.
+#include "server/candidates.h"
+
+#include <algorithm>
+#include <optional>
+#include <string>
+
+namespace adrank {
+namespace {
+
+bool Blocks(const v1::RankRequest& request, const std::string& advertiser) {
+  const auto& blocked = request.blocked_advertiser_ids();
+  return !advertiser.empty() &&
+         std::find(blocked.begin(), blocked.end(), advertiser) != blocked.end();
+}
+
+void TakeMatches(const AdIndex& index, RankTrace* trace) {
+  for (const AdMatch& match : trace->retrieval.matches) {
+    RankCandidate c;
+    c.item = {match.ad, &index.ad(match.ad).snapshot};
+    c.snapshot = c.item.snapshot;
+    c.bid_micros = match.bid_micros;
+    c.pacing_multiplier = trace->terms.Multiplier(index.ad(match.ad).campaign);
+    c.match_type = match.match_type;
+    c.keyword = match.keyword;
+    trace->candidates.push_back(c);
+  }
+}
+
+void CountVeto(Veto veto, Retrieval* retrieval) {
+  ++retrieval->filtered;
+  ++retrieval->filtered_by[static_cast<size_t>(veto)];
+}
+
+// Adds the named ad unless a veto hits it or there is no such ad.
+void TakeNamed(const AdIndex& index, const v1::RankRequest& request,
+               const v1::Candidate& named, RankTrace* trace) {
+  RankCandidate c;
+  c.match_type = v1::MATCH_TYPE_CALLER;
+  c.bid_micros = named.bid_micros();
+  if (named.has_ad()) {
+    ++trace->retrieval.matched;
+    if (Blocks(request, named.ad().advertiser_id())) {
+      return CountVeto(Veto::kBlocked, &trace->retrieval);
+    }
+    c.item.snapshot = &named.ad();
+  } else {
+    const std::optional<uint32_t> ad = index.Find(named.ad_id());
+    if (!ad.has_value()) return;
+    ++trace->retrieval.matched;
+    const RetrieveRequest ask = AskFor(request, *trace);
+    const uint32_t campaign = index.ad(*ad).campaign;
+    if (const auto veto = index.VetoOfNamed(*ad, ask)) {
+      if (*veto == Veto::kBudget) {
+        trace->retrieval.closed_campaigns.push_back(campaign);
+      }
+      return CountVeto(*veto, &trace->retrieval);
+    }
+    c.item = {*ad, &index.ad(*ad).snapshot};
+    c.pacing_multiplier = trace->terms.Multiplier(campaign);
+    if (c.bid_micros == 0) c.bid_micros = index.ad(*ad).bid_micros;
+  }
+  c.snapshot = c.item.snapshot;
+  trace->candidates.push_back(c);
+}
+
+void TakeAllNamed(const AdIndex& index, const v1::RankRequest& request,
+                  size_t limit, RankTrace* trace) {
+  Retrieval& retrieval = trace->retrieval;
+  retrieval = Retrieval();
+  for (const v1::Candidate& named : request.candidates()) {
+    TakeNamed(index, request, named, trace);
+  }
+  std::vector<RankCandidate>& candidates = trace->candidates;
+  if (candidates.empty()) retrieval.reason = EmptyReason(retrieval);
+  std::sort(candidates.begin(), candidates.end(),
+            [](const RankCandidate& a, const RankCandidate& b) {
+              return a.bid_micros != b.bid_micros
+                         ? a.bid_micros > b.bid_micros
+                         : a.snapshot->ad_id() < b.snapshot->ad_id();
+            });
+  if (candidates.size() > limit) {
+    retrieval.truncated = true;
+    candidates.resize(limit);
+  }
+}
+
+}  // namespace
+
+RetrieveRequest AskFor(const v1::RankRequest& request, const RankTrace& trace) {
+  return {&trace.context, &request.blocked_advertiser_ids(), &trace.terms};
+}
+
+void FindCandidates(const AdIndex& index, const v1::RankRequest& request,
+                    size_t limit, RankTrace* trace) {
+  if (!request.candidates().empty()) {
+    TakeAllNamed(index, request, limit, trace);
+  } else {
+    index.Retrieve(AskFor(request, *trace), limit, &trace->retrieve_scratch,
+                   &trace->retrieval);
+    TakeMatches(index, trace);
+  }
+  for (const RankCandidate& c : trace->candidates) {
+    trace->items.push_back(c.item);
+  }
+}
+
+}  // namespace adrank

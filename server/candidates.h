@@ -1,0 +1,22 @@
+// The ads that a request may show: from the trigger, or named by the caller.
+#ifndef ADRANK_SERVER_CANDIDATES_H_
+#define ADRANK_SERVER_CANDIDATES_H_
+
+#include <cstddef>
+
+#include "server/rank_trace.h"
+
+namespace adrank {
+
+// Sets trace->retrieval, candidates and items: at most `limit`, best bid first.
+// REQUIRES: trace->context and terms are the request's; candidates and items
+// are empty.
+void FindCandidates(const AdIndex& index, const v1::RankRequest& request,
+                    size_t limit, RankTrace* trace);
+
+// What the trigger is asked for the request that `trace` is of.
+RetrieveRequest AskFor(const v1::RankRequest& request, const RankTrace& trace);
+
+}  // namespace adrank
+
+#endif  // ADRANK_SERVER_CANDIDATES_H_
