@@ -166,9 +166,9 @@ absl::Status RankingPipeline::PredictItems(const ServingSnapshot& serving,
   return absl::OkStatus();
 }
 
-void RankingPipeline::RunAuction(const AdIndex& index,
-                                 absl::string_view request_id,
-                                 RankTrace* trace) const {
+void RankingPipeline::PrepareAuction(const AdIndex& index,
+                                     absl::string_view request_id,
+                                     RankTrace* trace) const {
   const size_t ready = trace->prediction.ready();
   trace->auction_ads.clear();
   trace->foreign_advertisers.clear();
@@ -197,11 +197,14 @@ void RankingPipeline::RunAuction(const AdIndex& index,
   for (size_t p = 0; p < trace->placements.size(); ++p) {
     trace->placements[p].pctr = trace->prediction.pctrs(p);
   }
-  AuctionOptions options;
+  AuctionOptions& options = trace->auction_options;
   options.max_ads_per_advertiser = max_ads_per_advertiser_;
   options.tie_salt = Hash64(request_id);
-  trace->auctioneer.Run(trace->auction_ads, trace->placements, options,
-                        &trace->auction);
+}
+
+void RankingPipeline::HoldAuction(RankTrace* trace) const {
+  trace->auctioneer.Run(trace->auction_ads, trace->placements,
+                        trace->auction_options, &trace->auction);
 }
 
 // Holds the auction and takes what it gave out. What is refused is kept out,
@@ -212,14 +215,16 @@ void RankingPipeline::RunAdmittedAuction(
   const absl::string_view request_id = outcome->response.request_id();
   trace->excluded.assign(trace->candidates.size(), 0);
   for (int round = 0; round < kMaxRounds; ++round) {
-    RunAuction(index, request_id, trace);
+    PrepareAuction(index, request_id, trace);
+    HoldAuction(trace);
     if (!call.take || request.test()) return;
     if (ReserveAll(index, id, call, trace)) return;
     ExcludeRefused(index, trace, &outcome->decision);
   }
   // Refused again and again: better no ad than one that is not paid for.
   trace->excluded.assign(trace->candidates.size(), 1);
-  RunAuction(index, request_id, trace);
+  PrepareAuction(index, request_id, trace);
+  HoldAuction(trace);
 }
 
 absl::Status RankingPipeline::Rank(const ServingSnapshot& serving,

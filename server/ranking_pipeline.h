@@ -59,6 +59,13 @@ class RankingPipeline {
                        v1::PredictResponse* response,
                        uint64_t* non_finite) const;
 
+  // The auction of a trace that Rank has filled, once more: with the bids of
+  // trace->candidates and without the excluded ones, as they are now. What
+  // would have happened if they were different.
+  void PrepareAuction(const AdIndex& index, absl::string_view request_id,
+                      RankTrace* trace) const;
+  void HoldAuction(RankTrace* trace) const;
+
  private:
   RankingPipeline() = default;
   struct Stages;
@@ -74,8 +81,6 @@ class RankingPipeline {
                RankTrace* trace) const;
   absl::Status PredictItems(const ServingSnapshot& serving, absl::Time deadline,
                             const CallOptions& call, RankTrace* trace) const;
-  void RunAuction(const AdIndex& index, absl::string_view request_id,
-                  RankTrace* trace) const;
   void RunAdmittedAuction(const AdIndex& index, const v1::RankRequest& request,
                           const DecisionId& id, const CallOptions& call,
                           RankTrace* trace, RankOutcome* outcome) const;

@@ -23,6 +23,7 @@
 #include "server/model_watcher.h"
 #include "server/periodic.h"
 #include "server/ranking_pipeline.h"
+#include "server/replay.h"
 #include "server/rpc/catalog_rpc.h"
 #include "server/rpc/event_rpc.h"
 #include "server/rpc/model_rpc.h"
@@ -88,6 +89,7 @@ class ServerImpl : public Server {
   std::unique_ptr<DecisionIdGenerator> ids_;
   std::unique_ptr<ModelWatcher> watcher_;
   std::unique_ptr<CatalogLoader> loader_;
+  std::unique_ptr<Replayer> replayer_;
   std::unique_ptr<Periodic> watch_models_;
   std::unique_ptr<Periodic> load_catalog_;
   std::unique_ptr<Periodic> retention_;
@@ -117,6 +119,10 @@ absl::Status ServerImpl::OpenStores(const Clock* clock) {
       ModelStore(config_.model().model_dir(), name), name, clock, &state_,
       &metrics_);
   loader_ = std::make_unique<CatalogLoader>(catalog_.get(), &state_, &metrics_);
+  ASSIGN_OR_RETURN(
+      replayer_, Replayer::Create(config_, &state_, catalog_.get(),
+                                  ModelStore(config_.model().model_dir(), name),
+                                  log_.get()));
   return absl::OkStatus();
 }
 
@@ -166,16 +172,16 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> ServerImpl::BuildServer(
 absl::Status ServerImpl::Listen() {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  ranking_ = std::make_unique<RankingRpc>(pipeline_.get(), &state_,
-                                          std::vector<Admission*>(), ids_.get(),
-                                          log_.get(), &metrics_);
+  ranking_ = std::make_unique<RankingRpc>(
+      pipeline_.get(), &state_, catalog_.get(), replayer_.get(),
+      std::vector<Admission*>(), ids_.get(), log_.get(), &metrics_);
   events_ = std::make_unique<EventRpc>(
       log_.get(), pipeline_->limits().max_events, &metrics_);
-  catalog_reads_ =
-      std::make_unique<CatalogRpc>(catalog_.get(), &state_, loader_.get(),
-                                   std::function<void()>(), &metrics_);
+  catalog_reads_ = std::make_unique<CatalogRpc>(
+      catalog_.get(), log_.get(), &state_, loader_.get(),
+      std::function<void()>(), &metrics_);
   catalog_admin_ = std::make_unique<CatalogRpc>(
-      catalog_.get(), &state_, loader_.get(),
+      catalog_.get(), log_.get(), &state_, loader_.get(),
       [this] { load_catalog_->Notify(); }, &metrics_);
   models_ = std::make_unique<ModelRpc>(watcher_.get(), &metrics_);
   const uint32_t max_message_bytes = pipeline_->limits().max_message_bytes;

@@ -26,6 +26,8 @@ v1::EntityKey KeyOf(const v1::CatalogOperation& operation);
 struct ApplyOptions {
   bool partial_failure = false;
   bool validate_only = false;
+  // Fill in ApplyResult.affected.
+  bool want_affected = false;
 };
 
 struct ApplyResult {
@@ -35,6 +37,9 @@ struct ApplyResult {
   // partial_failure).
   uint32_t applied = 0;
   int64_t version = 0;
+  // The campaigns and ad groups that good operations put in or replaced, as all
+  // good operations leave them, with everything above and below them.
+  v1::Catalog affected;
 };
 
 // Thread-safe. Durable when Apply returns.
@@ -57,6 +62,11 @@ class CatalogStore {
 
   // The whole catalogue and its version, consistently. Sorted by id.
   virtual absl::StatusOr<std::pair<v1::Catalog, int64_t>> Load() = 0;
+
+  // The catalogue as Load gave it when it had this version, from the history of
+  // all changes. NotFound for a version that was never made; FailedPrecondition
+  // when the history does not reach it. Reads the whole history.
+  virtual absl::StatusOr<v1::Catalog> LoadVersion(int64_t version) = 0;
 
   // Up to `limit` entities in (type, id) order, after `after` (exclusive; an
   // empty id means "from the start"). `type` UNSPECIFIED: all.

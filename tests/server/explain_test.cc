@@ -34,7 +34,7 @@ absl::StatusOr<v1::ExplainResponse> Ask(const ServingSnapshot& serving,
   v1::ExplainResponse response;
   const absl::Status status = ExplainRanking(
       **pipeline, serving, ParseText<v1::ExplainRequest>(request), {1, 2, 3},
-      {}, &trace, &response);
+      {}, {}, &trace, &response);
   if (!status.ok()) return status;
   return response;
 }
@@ -72,7 +72,7 @@ TEST(Explain, ServedAdsComeFirstWithTheirPrices) {
               HasSubstr("bid 1200, spared 100"));
   EXPECT_EQ(response->ads(1).price_reason(), "reserve 1050");
   EXPECT_FALSE(response->ads(2).served());
-  EXPECT_EQ(response->ads(2).outcome(), "below reserve: bid 1000 < 1050");
+  EXPECT_EQ(response->ads(2).outcome(), "below reserve: bid 1000 < 1050; a slot needed bid 1100");
   EXPECT_EQ(response->response().placements(0).ads_size(), 2);
 }
 
@@ -89,7 +89,8 @@ TEST(Explain, EveryOtherOutcomeNamesItsReason) {
                           "request { placements { id: 'p' count: 2 } } "
                           "ad_ids: 'ad0'"),
                       "ad0"),
-            "advertiser limit: 1 ad of advertiser \"v0\" shown already");
+            "advertiser limit: 1 ad of advertiser \"v0\" shown already: "
+            "\"ad2\"");
   EXPECT_EQ(OutcomeOf(Ask(Plain(3, 3), "", "request { } ad_ids: 'no'"), "no"),
             "ad \"no\" is not in the catalogue");
   EXPECT_EQ(OutcomeOf(Ask(Plain(3, 3), "",
