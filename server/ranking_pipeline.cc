@@ -13,6 +13,7 @@
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "server/admit.h"
 #include "server/answer.h"
+#include "server/auction_input.h"
 #include "server/candidates.h"
 
 namespace adrank {
@@ -34,14 +35,6 @@ bool Gone(const CallOptions& call) {
 uint32_t Microseconds(absl::Duration d) {
   const int64_t us = absl::ToInt64Microseconds(d);
   return static_cast<uint32_t>(std::clamp<int64_t>(us, 0, UINT32_MAX));
-}
-
-// Never 0, and the bid itself when nothing paces it.
-int64_t PacedBid(const RankCandidate& c) {
-  if (c.pacing_multiplier >= 1) return c.bid_micros;
-  const double paced = static_cast<double>(c.bid_micros) *
-                       static_cast<double>(c.pacing_multiplier);
-  return std::clamp<int64_t>(static_cast<int64_t>(paced), 1, c.bid_micros);
 }
 
 // All of the configuration that an answer depends on.
@@ -89,7 +82,8 @@ absl::StatusOr<std::unique_ptr<const RankingPipeline>> RankingPipeline::Create(
         "rank.reserve_micros: ", reserve, " not in [0, ", kMaxBidMicros, "]"));
   }
   pipeline->reserve_micros_ = reserve;
-  pipeline->max_ads_per_advertiser_ = config.rank().max_ads_per_advertiser();
+  ASSIGN_OR_RETURN(pipeline->auction_options_,
+                   AuctionOptions::Create(config.rank()));
   pipeline->config_fingerprint_ = FingerprintOf(config);
   return std::unique_ptr<const RankingPipeline>(std::move(pipeline));
 }
@@ -169,36 +163,9 @@ absl::Status RankingPipeline::PredictItems(const ServingSnapshot& serving,
 void RankingPipeline::PrepareAuction(const AdIndex& index,
                                      absl::string_view request_id,
                                      RankTrace* trace) const {
-  const size_t ready = trace->prediction.ready();
-  trace->auction_ads.clear();
-  trace->foreign_advertisers.clear();
-  for (size_t i = 0; i < ready; ++i) {
-    const RankCandidate& c = trace->candidates[i];
-    AuctionAd ad;
-    ad.ad_id = c.snapshot->ad_id();
-    ad.bid_micros = trace->excluded[i] ? 0 : PacedBid(c);
-    if (c.item.ad != PredictItem::kNotIndexed) {
-      ad.advertiser = index.ad(c.item.ad).advertiser;
-    } else if (const std::string& id = c.snapshot->advertiser_id();
-               !id.empty()) {
-      // Numbers beyond the catalogue's for advertisers it does not know.
-      const auto known = index.FindAdvertiser(id);
-      ad.advertiser =
-          known.has_value()
-              ? *known
-              : trace->foreign_advertisers
-                    .try_emplace(id, static_cast<uint32_t>(
-                                         index.stats().advertisers +
-                                         trace->foreign_advertisers.size()))
-                    .first->second;
-    }
-    trace->auction_ads.push_back(ad);
-  }
-  for (size_t p = 0; p < trace->placements.size(); ++p) {
-    trace->placements[p].pctr = trace->prediction.pctrs(p);
-  }
+  FillAuctionInput(index, trace);
   AuctionOptions& options = trace->auction_options;
-  options.max_ads_per_advertiser = max_ads_per_advertiser_;
+  options = auction_options_;
   options.tie_salt = Hash64(request_id);
 }
 

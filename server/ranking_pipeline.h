@@ -34,8 +34,12 @@ class RankingPipeline {
   double prior_ctr() const { return prior_ctr_; }
   // Of all that this configuration can change in an answer.
   uint64_t config_fingerprint() const { return config_fingerprint_; }
+  // But for what belongs to a request.
+  const AuctionOptions& auction_options() const { return auction_options_; }
   // 0: unlimited.
-  uint32_t max_ads_per_advertiser() const { return max_ads_per_advertiser_; }
+  uint32_t max_ads_per_advertiser() const {
+    return auction_options_.max_ads_per_advertiser;
+  }
 
   // Checks the request (InvalidArgument), then always answers in time: with
   // fewer candidates or none, and the flag, when the deadline (the least of the
@@ -88,7 +92,7 @@ class RankingPipeline {
   const Clock* clock_ = nullptr;
   RequestLimits limits_;
   int64_t reserve_micros_ = 0;
-  uint32_t max_ads_per_advertiser_ = 0;
+  AuctionOptions auction_options_;
   double prior_ctr_ = 0.01;
   uint64_t config_fingerprint_ = 0;
 };

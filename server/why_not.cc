@@ -68,7 +68,9 @@ class WhyNot::Counterfactual {
   // The same with its own bid, counted as an ad of another advertiser.
   bool ShownWithoutLimit(size_t i) {
     pipeline_.PrepareAuction(index_, request_id_, trace_);
-    trace_->auction_ads[i].advertiser = AuctionAd::kNoAdvertiser;
+    AuctionAd alone = trace_->auction_ads[i];
+    alone.advertiser = AuctionAd::kNoAdvertiser;
+    trace_->auction_ads.Set(i, alone);
     return Hold(i);
   }
 

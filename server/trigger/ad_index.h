@@ -36,7 +36,13 @@ struct IndexedAd {
   // What the log stores of it; computed once, shared by all decisions.
   std::shared_ptr<const EncodedAd> encoded;
   std::string landing_url;
-  int64_t bid_micros = 0;   // the ad group's
+  int64_t bid_micros = 0;                   // the ad group's
+  v1::BidType bid_type = v1::BID_TYPE_CPC;  // the ad group's; never UNSPECIFIED
+  float quality = 1;
+  double conversion_rate = 1;  // the ad group's
+  // Hash64 of each, sorted.
+  std::vector<uint64_t> labels;
+  std::vector<uint64_t> categories;
   uint32_t group = 0;       // AdIndex's own numbers
   uint32_t campaign = 0;    // below AdIndexStats::campaigns
   uint32_t advertiser = 0;  // below AdIndexStats::advertisers
@@ -157,6 +163,10 @@ class AdIndex {
   // REQUIRES: i < stats().campaigns, stats().ad_groups.
   const std::string& campaign_id(uint32_t i) const { return campaigns_[i].id; }
   const std::string& group_id(uint32_t i) const { return groups_[i].id; }
+  // REQUIRES: i < stats().advertisers.
+  int64_t advertiser_reserve(uint32_t i) const {
+    return advertisers_[i].reserve_micros;
+  }
 
   // Up to `limit` matches. Clears *out first.
   void Retrieve(const RetrieveRequest& request, size_t limit,
@@ -211,6 +221,8 @@ class AdIndex {
     uint32_t campaign = 0;
     bool enabled = true;
     int64_t bid_micros = 0;
+    v1::BidType bid_type = v1::BID_TYPE_CPC;
+    double conversion_rate = 1;
     uint32_t targeting = TargetingSet::kAlways;
     // Sorted so that the first match is the one to report.
     uint32_t positives_begin = 0, positives_end = 0;
@@ -222,6 +234,7 @@ class AdIndex {
   struct AdvertiserEntry {
     std::string id;
     bool enabled = true;
+    int64_t reserve_micros = 0;
   };
   // An ad of a group without positive keywords, as far as most requests need
   // to look at it. Better ones first; those that are paused last.

@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "base/hash.h"
 #include "base/status_macros.h"
 #include "server/trigger/ad_index.h"
 
@@ -58,6 +59,15 @@ v1::MatchType TypeOf(const v1::Keyword& keyword) {
              : v1::MATCH_TYPE_BROAD;
 }
 
+std::vector<uint64_t> SortedHashes(
+    const google::protobuf::RepeatedPtrField<std::string>& texts) {
+  std::vector<uint64_t> hashes;
+  hashes.reserve(texts.size());
+  for (const std::string& text : texts) hashes.push_back(Hash64(text));
+  std::sort(hashes.begin(), hashes.end());
+  return hashes;
+}
+
 struct DocumentTargeting {
   std::vector<ConjunctionIndex::Conjunction> conjunctions;
   bool scanned = false;
@@ -73,7 +83,8 @@ class AdIndex::Builder {
     for (const v1::Advertiser& a : catalog.advertisers()) {
       RETURN_IF_ERROR(Register("advertiser", a.id(), index_.advertisers_.size(),
                                &index_.advertiser_by_id_));
-      index_.advertisers_.push_back({a.id(), Enabled(a.status())});
+      index_.advertisers_.push_back(
+          {a.id(), Enabled(a.status()), a.reserve_micros()});
     }
     return absl::OkStatus();
   }
@@ -117,6 +128,10 @@ class AdIndex::Builder {
       GroupEntry entry;
       entry.id = g.id();
       entry.bid_micros = g.bid_micros();
+      if (g.bid_type() != v1::BID_TYPE_UNSPECIFIED) {
+        entry.bid_type = g.bid_type();
+      }
+      if (g.conversion_rate() > 0) entry.conversion_rate = g.conversion_rate();
       ASSIGN_OR_RETURN(entry.campaign, Parent("ad_group", g.id(), "campaign",
                                               g.campaign_id(), campaigns_));
       entry.enabled = Enabled(g.status());
@@ -259,6 +274,11 @@ class AdIndex::Builder {
     entry.encoded = std::make_shared<const EncodedAd>(EncodeAd(entry.snapshot));
     entry.landing_url = ad.landing_url();
     entry.bid_micros = group.bid_micros;
+    entry.bid_type = group.bid_type;
+    entry.conversion_rate = group.conversion_rate;
+    if (ad.quality() > 0) entry.quality = static_cast<float>(ad.quality());
+    entry.labels = SortedHashes(ad.exclusion_labels());
+    entry.categories = SortedHashes(ad.categories());
     entry.campaign = group.campaign;
     entry.advertiser = campaign.advertiser;
     index_.ads_.push_back(std::move(entry));
