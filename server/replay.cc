@@ -15,9 +15,6 @@
 namespace adrank {
 namespace {
 
-// Of so many refusals it is tried where an auction ended: 2^8 ways.
-constexpr int kMaxEnds = 8;
-
 int64_t VersionOf(const ModelBundle* bundle) {
   return bundle == nullptr ? 0 : bundle->manifest().version();
 }
@@ -122,9 +119,6 @@ absl::StatusOr<std::shared_ptr<const ServingSnapshot>> Replayer::Serving(
   return last_;
 }
 
-// The log does not say which refusals came from one auction. The ways to part
-// them are tried until one gives the logged decision; when none does, the first
-// way is the answer.
 absl::StatusOr<v1::Decision> Replayer::ReplayIn(const ServingSnapshot& serving,
                                                 const v1::Decision& logged,
                                                 const v1::RankRequest& request,
@@ -133,25 +127,15 @@ absl::StatusOr<v1::Decision> Replayer::ReplayIn(const ServingSnapshot& serving,
                                                 v1::RankResponse* response) {
   ASSIGN_OR_RETURN(const DecisionId id,
                    DecisionId::FromHex(logged.decision_id()));
+  ReplayAdmission admission(logged);
+  Admission* const admissions[] = {&admission};
+  CallOptions replay;
+  replay.cancelled = call.cancelled;
+  replay.admissions = admissions;
   RankOutcome outcome;
-  const auto rank = [&](uint32_t rounds) -> absl::Status {
-    ReplayAdmission admission(logged, rounds);
-    Admission* const admissions[] = {&admission};
-    CallOptions replay;
-    replay.cancelled = call.cancelled;
-    replay.admissions = admissions;
-    RETURN_IF_ERROR(
-        pipeline_->Rank(serving, request, id, replay, trace, &outcome));
-    outcome.decision.set_decision_id(logged.decision_id());
-    return absl::OkStatus();
-  };
-  RETURN_IF_ERROR(rank(0));
-  const int ends = std::clamp(logged.refused_size() - 1, 0, kMaxEnds);
-  uint32_t way = 0;
-  while (!Same(logged, outcome.decision) && ++way < uint32_t{1} << ends) {
-    RETURN_IF_ERROR(rank(way));
-  }
-  if (way > 0 && !Same(logged, outcome.decision)) RETURN_IF_ERROR(rank(0));
+  RETURN_IF_ERROR(
+      pipeline_->Rank(serving, request, id, replay, trace, &outcome));
+  outcome.decision.set_decision_id(logged.decision_id());
   *response = std::move(outcome.response);
   return std::move(outcome.decision);
 }

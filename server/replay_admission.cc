@@ -62,20 +62,21 @@ void ReplayAdmission::Reserve(const AdIndex& index, const v1::Context&,
                               const DecisionId&,
                               absl::Span<const AdmissionSlot> slots,
                               std::vector<SlotRefusal>* refused) {
-  while (next_ < decision_.refused_size()) {
+  for (; next_ < decision_.refused_size(); ++next_) {
     const v1::Refusal& logged = decision_.refused(next_);
+    if (logged.ad_id().empty()) {  // the auction after this one
+      ++next_;
+      return;
+    }
     const auto slot =
         std::find_if(slots.begin(), slots.end(), [&](const AdmissionSlot& s) {
           return index.ad(s.ad).snapshot.ad_id() == logged.ad_id();
         });
-    if (slot == slots.end()) return;
+    if (slot == slots.end()) continue;  // another answer than the logged one
     SlotRefusal refusal;
     refusal.slot = static_cast<uint32_t>(slot - slots.begin());
     refusal.level = logged.level();
     refused->push_back(refusal);
-    const bool last = next_ < 32 && ((rounds_ >> next_) & 1) != 0;
-    ++next_;
-    if (last) return;
   }
 }
 

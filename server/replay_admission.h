@@ -14,12 +14,9 @@ namespace adrank {
 // decision. Takes nothing.
 class ReplayAdmission : public Admission {
  public:
-  // The decision must outlive this. The log has its refusals in order, but not
-  // where one auction ended: bit i of `rounds` says that refusal i was the last
-  // of its auction. Where it is not set, refusals belong together as far as
-  // their ads hold slots at once.
-  ReplayAdmission(const v1::Decision& decision, uint32_t rounds)
-      : decision_(decision), rounds_(rounds) {}
+  // The decision must outlive this.
+  explicit ReplayAdmission(const v1::Decision& decision)
+      : decision_(decision) {}
 
   void Begin(const AdIndex& index, const v1::Context& context,
              AdmissionTerms* terms) override;
@@ -33,7 +30,6 @@ class ReplayAdmission : public Admission {
   void SetCaps(const AdIndex& index, AdmissionTerms* terms) const;
 
   const v1::Decision& decision_;
-  const uint32_t rounds_;
   int next_ = 0;  // of decision_.refused()
 };
 

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "server/candidates.h"
@@ -18,6 +19,35 @@ v1::EntityKey KeyFor(v1::EntityType type, const std::string& id) {
   key.set_type(type);
   key.set_id(id);
   return key;
+}
+
+v1::RankingStage StageOf(Veto veto) {
+  switch (veto) {
+    case Veto::kStatus:
+      return v1::RANKING_STAGE_CATALOG;
+    case Veto::kSchedule:
+      return v1::RANKING_STAGE_SCHEDULE;
+    case Veto::kBlocked:
+      return v1::RANKING_STAGE_BLOCKED;
+    case Veto::kBudget:
+      return v1::RANKING_STAGE_BUDGET;
+    case Veto::kFrequencyCap:
+      return v1::RANKING_STAGE_CAP;
+    case Veto::kNegativeKeyword:
+      break;
+  }
+  return v1::RANKING_STAGE_KEYWORD;
+}
+
+// Of what AdIndex::WhyNot says about an ad.
+v1::RankingStage StageOf(const AdIndex& index, const std::string& ad_id,
+                         const RetrieveRequest& ask, absl::string_view why) {
+  const std::optional<uint32_t> ad = index.Find(ad_id);
+  if (!ad.has_value()) return v1::RANKING_STAGE_CATALOG;
+  if (const auto veto = index.VetoOfNamed(*ad, ask)) return StageOf(*veto);
+  return absl::StartsWith(why, "not matched: targeting")
+             ? v1::RANKING_STAGE_TARGETING
+             : v1::RANKING_STAGE_KEYWORD;
 }
 
 void SetGap(v1::RankingStage stage, double needed, double had,
@@ -169,10 +199,10 @@ void WhyNot::Explain(const std::string& ad_id, v1::AdExplanation* out) {
 bool WhyNot::NotFound(const std::string& ad_id, v1::AdExplanation* out) const {
   const AdIndex& index = *serving_.index;
   const RetrieveRequest ask = AskFor(request_, *trace_);
-  v1::RankingStage stage = v1::RANKING_STAGE_UNSPECIFIED;
   std::string why;
+  std::optional<v1::RankingStage> stage;
   if (request_.candidates().empty()) {
-    why = index.WhyNot(ad_id, ask, &stage);
+    why = index.WhyNot(ad_id, ask);
   } else {
     const auto named = std::find_if(
         request_.candidates().begin(), request_.candidates().end(),
@@ -184,8 +214,8 @@ bool WhyNot::NotFound(const std::string& ad_id, v1::AdExplanation* out) const {
       stage = v1::RANKING_STAGE_RETRIEVAL;
       why = "not among the request's candidates";
     } else if (!named->has_ad()) {
-      why = ad.has_value() ? index.WhyNotNamed(*ad, ask, &stage)
-                           : index.WhyNot(ad_id, ask, &stage);
+      why = ad.has_value() ? index.WhyNotNamed(*ad, ask)
+                           : index.WhyNot(ad_id, ask);
     } else if (const auto& blocked = request_.blocked_advertiser_ids();
                std::find(blocked.begin(), blocked.end(),
                          named->ad().advertiser_id()) != blocked.end()) {
@@ -195,9 +225,10 @@ bool WhyNot::NotFound(const std::string& ad_id, v1::AdExplanation* out) const {
     }
   }
   if (why.empty()) return false;
+  if (!stage.has_value()) stage = StageOf(index, ad_id, ask, why);
   out->set_outcome(why);
-  out->set_stage(stage);
-  AddDetail(stage, ad_id, out);
+  out->set_stage(*stage);
+  AddDetail(*stage, ad_id, out);
   return true;
 }
 
@@ -262,6 +293,10 @@ bool WhyNot::BeyondLimit(const std::string& ad_id,
   Retrieval all;
   index.Retrieve(AskFor(request_, *trace_), index.size() + 1, &scratch, &all);
   std::vector<AdMatch> others;
+  // Numbers need not be in the order of ids, which breaks ties.
+  const auto before = [&](uint32_t a, uint32_t b) {
+    return index.ad(a).snapshot.ad_id() < index.ad(b).snapshot.ad_id();
+  };
   size_t rank = 0, siblings_before = 0;
   int64_t bid = 0;
   for (size_t r = 0; r < all.matches.size(); ++r) {
@@ -272,7 +307,7 @@ bool WhyNot::BeyondLimit(const std::string& ad_id,
     } else if (index.ad(match.ad).group != index.ad(*number).group) {
       others.push_back(match);
     } else {
-      siblings_before += match.ad < *number;
+      siblings_before += before(match.ad, *number);
     }
   }
   if (rank > 0) {
@@ -281,7 +316,7 @@ bool WhyNot::BeyondLimit(const std::string& ad_id,
   if (rank > limit && siblings_before < limit) {
     // Best first: this one must be passed.
     const AdMatch& last = others[limit - 1 - siblings_before];
-    const int64_t needed = last.bid_micros + (last.ad < *number);
+    const int64_t needed = last.bid_micros + before(last.ad, *number);
     SetGap(v1::RANKING_STAGE_RETRIEVAL, static_cast<double>(needed),
            static_cast<double>(bid), out);
     absl::StrAppend(&text, "; to be one, needed bid ", needed, ", had ", bid);

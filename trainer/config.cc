@@ -205,6 +205,9 @@ absl::Status ResolveEvaluation(v1::EvaluationConfig* evaluation) {
   if (evaluation->bootstrap_replicates() == 0) {
     evaluation->set_bootstrap_replicates(200);
   }
+  if (evaluation->importance_rows() == 0) {
+    evaluation->set_importance_rows(4000);
+  }
   return InRange("evaluation.bootstrap_replicates",
                  evaluation->bootstrap_replicates(), 20, 10000);
 }

@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "trainer/step_progress.h"
@@ -138,6 +139,24 @@ void AppendDrift(const TrainingReport& report, std::string* out) {
   if (report.drift_size() > kShownFields) {
     absl::StrAppend(out, "  (", report.drift_size() - kShownFields,
                     " fields that moved less in the JSON report)\n");
+  }
+}
+
+void AppendImportance(const TrainingReport& report, std::string* out) {
+  if (report.importance().empty()) return;
+  absl::StrAppendFormat(out, "\n%-28s %9s %9s %9s  fields\n",
+                        "shuffled source: it costs,", "NE", "+-", "AUC");
+  int shown = 0;
+  for (const v1::FeatureImportance& i : report.importance()) {
+    if (++shown > kShownFields) break;
+    absl::StrAppendFormat(out, "  %-26s %9s %9s %9s  %s\n",
+                          i.source().substr(0, 26), Number(i.ne_increase()),
+                          Number(2 * i.ne_error()), Number(i.auc_decrease()),
+                          absl::StrJoin(i.fields(), " ").substr(0, 40));
+  }
+  if (report.importance_size() > kShownFields) {
+    absl::StrAppend(out, "  (", report.importance_size() - kShownFields,
+                    " sources that matter less in the JSON report)\n");
   }
 }
 
@@ -504,6 +523,7 @@ std::string ReportText(const TrainingReport& report, absl::TimeZone zone) {
   if (report.has_candidate()) AppendQuality(report, &out);
   AppendReliability(report, &out);
   AppendDrift(report, &out);
+  AppendImportance(report, &out);
   AppendSlices(report, &out);
   return out;
 }

@@ -29,6 +29,7 @@
 #include "trainer/gate.h"
 #include "trainer/golden_check.h"
 #include "trainer/golden_choice.h"
+#include "trainer/importance.h"
 #include "trainer/make_learner.h"
 #include "trainer/measure.h"
 #include "trainer/memory_budget.h"
@@ -152,6 +153,8 @@ class Run {
   void ApplyCalibrator(const Calibrator& calibrator);
   absl::Status Measure();
   absl::Status MeasureSlices();
+  absl::Status MeasureImportance(const ModelBundle& model,
+                                 const Calibrator& calibrator);
   absl::Status CheckFingerprints();
   absl::Status Publish();
   absl::Status EndEvaluation();
@@ -586,7 +589,10 @@ absl::Status Run::Score() {
   MeasureDrift(*candidate);
   RETURN_IF_ERROR(CompareStorage());
   RETURN_IF_ERROR(Calibrate());
-  return Golden(*candidate);
+  RETURN_IF_ERROR(Golden(*candidate));
+  ASSIGN_OR_RETURN(const Calibrator calibrator,
+                   Calibrator::Create(contents_.manifest.calibrator()));
+  return MeasureImportance(*candidate, calibrator);
 }
 
 // Scores the evaluation window once more, with embeddings in fp32.
@@ -652,6 +658,7 @@ absl::Status Run::ScoreLive() {
   ASSIGN_OR_RETURN(const Calibrator calibrator,
                    Calibrator::Create(incumbent_->manifest().calibrator()));
   ApplyCalibrator(calibrator);
+  RETURN_IF_ERROR(MeasureImportance(*incumbent_, calibrator));
   incumbent_ = nullptr;  // nothing to compare it with
   return absl::OkStatus();
 }
@@ -735,6 +742,26 @@ absl::Status Run::Measure() {
   }
   RETURN_IF_ERROR(MeasureSlices());
   End("metrics", scored_.evaluation.size());
+  return absl::OkStatus();
+}
+
+absl::Status Run::MeasureImportance(const ModelBundle& model,
+                                    const Calibrator& calibrator) {
+  const int32_t rows = config_.evaluation().importance_rows();
+  if (rows < 0 || scored_.evaluation.size() == 0) return absl::OkStatus();
+  progress_->Begin("importance");
+  auto importance = PermutationImportance(
+      model, calibrator, scored_.evaluation,
+      {static_cast<size_t>(rows), config_.seed(), config_.threads()},
+      reader_.get());
+  if (!importance.ok()) return InLog(importance.status());
+  for (v1::FeatureImportance& source : *importance) {
+    *report_.add_importance() = std::move(source);
+  }
+  const uint64_t used = std::min<uint64_t>(static_cast<uint64_t>(rows),
+                                           scored_.evaluation.size());
+  report_.set_importance_rows(used);
+  End("importance", used);
   return absl::OkStatus();
 }
 

@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "proto/ranking_service.pb.h"
 
 namespace adrank {
 namespace {
@@ -23,24 +22,6 @@ bool Blocks(const RetrieveRequest& request, absl::string_view advertiser) {
 
 std::string Named(absl::string_view type, absl::string_view id) {
   return absl::StrCat(type, " \"", id, "\"");
-}
-
-v1::RankingStage StageOf(Veto veto) {
-  switch (veto) {
-    case Veto::kStatus:
-      return v1::RANKING_STAGE_CATALOG;
-    case Veto::kSchedule:
-      return v1::RANKING_STAGE_SCHEDULE;
-    case Veto::kBlocked:
-      return v1::RANKING_STAGE_BLOCKED;
-    case Veto::kBudget:
-      return v1::RANKING_STAGE_BUDGET;
-    case Veto::kFrequencyCap:
-      return v1::RANKING_STAGE_CAP;
-    case Veto::kNegativeKeyword:
-      break;
-  }
-  return v1::RANKING_STAGE_KEYWORD;
 }
 
 std::string Utc(int64_t ms) {
@@ -142,11 +123,10 @@ std::string AdIndex::WhyStatus(const IndexedAd& ad) const {
   return absl::StrCat(entity, " is paused");
 }
 
-std::string AdIndex::WhyNotNamed(uint32_t ad, const RetrieveRequest& request,
-                                 v1::RankingStage* stage) const {
+std::string AdIndex::WhyNotNamed(uint32_t ad,
+                                 const RetrieveRequest& request) const {
   const std::optional<Veto> veto = VetoOfNamed(ad, request);
   if (!veto.has_value()) return "";
-  if (stage != nullptr) *stage = StageOf(*veto);
   if (*veto == Veto::kStatus) return WhyStatus(ads_[ad]);
   const CampaignEntry& campaign = campaigns_[groups_[ads_[ad].group].campaign];
   if (*veto == Veto::kBlocked) {
@@ -169,18 +149,12 @@ std::string AdIndex::WhyNotNamed(uint32_t ad, const RetrieveRequest& request,
 }
 
 std::string AdIndex::WhyNot(absl::string_view ad_id,
-                            const RetrieveRequest& request,
-                            v1::RankingStage* stage) const {
-  v1::RankingStage unused;
-  if (stage == nullptr) stage = &unused;
+                            const RetrieveRequest& request) const {
   const std::optional<uint32_t> ad = Find(ad_id);
   if (!ad.has_value()) {
-    *stage = v1::RANKING_STAGE_CATALOG;
     return absl::StrCat(Named("ad", ad_id), " is not in the catalogue");
   }
-  if (std::string why = WhyNotNamed(*ad, request, stage); !why.empty()) {
-    return why;
-  }
+  if (std::string why = WhyNotNamed(*ad, request); !why.empty()) return why;
   const GroupEntry& group = groups_[ads_[*ad].group];
   const CampaignEntry& campaign = campaigns_[group.campaign];
   RetrieveScratch scratch;
@@ -189,18 +163,15 @@ std::string AdIndex::WhyNot(absl::string_view ad_id,
   std::string why =
       targeting_.FirstFailure(campaign.targeting, scratch.context);
   if (!why.empty()) {
-    *stage = v1::RANKING_STAGE_TARGETING;
     return absl::StrCat("not matched: targeting ", why, " of ",
                         Named("campaign", campaign.id));
   }
   why = targeting_.FirstFailure(group.targeting, scratch.context);
   if (!why.empty()) {
-    *stage = v1::RANKING_STAGE_TARGETING;
     return absl::StrCat("not matched: targeting ", why, " of ",
                         Named("ad_group", group.id));
   }
   if (!AnyKeywordMatches(group, scratch.query)) {
-    *stage = v1::RANKING_STAGE_KEYWORD;
     const std::string& query = request.context->query();
     return absl::StrCat(
         "not matched: no keyword of ", Named("ad_group", group.id),
@@ -210,7 +181,6 @@ std::string AdIndex::WhyNot(absl::string_view ad_id,
   bool of_campaign;
   if (const NegativeKeyword* k =
           FindNegative(group, scratch.query, &of_campaign)) {
-    *stage = v1::RANKING_STAGE_KEYWORD;
     return absl::StrCat(Named("negative keyword", keyword_texts_[k->text]),
                         " of ",
                         of_campaign ? Named("campaign", campaign.id)

@@ -26,10 +26,6 @@
 
 namespace adrank {
 
-namespace v1 {
-enum RankingStage : int;
-}
-
 // An ad of the catalogue with what it inherits.
 struct IndexedAd {
   v1::AdSnapshot snapshot;
@@ -187,12 +183,10 @@ class AdIndex {
   //   not matched: targeting in_set(country) of ad_group "g1"
   //   not matched: no keyword of ad_group "g1" matches the query "shoes"
   //   negative keyword "free" of campaign "c1"
-  // *stage (may be null) becomes where the ad is stopped; kept when it is not.
-  std::string WhyNot(absl::string_view ad_id, const RetrieveRequest& request,
-                     v1::RankingStage* stage = nullptr) const;
+  std::string WhyNot(absl::string_view ad_id,
+                     const RetrieveRequest& request) const;
   // The part of WhyNot that VetoOfNamed is about; empty when there is none.
-  std::string WhyNotNamed(uint32_t ad, const RetrieveRequest& request,
-                          v1::RankingStage* stage = nullptr) const;
+  std::string WhyNotNamed(uint32_t ad, const RetrieveRequest& request) const;
 
  private:
   struct CampaignEntry {

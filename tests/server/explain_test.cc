@@ -76,11 +76,12 @@ TEST(Explain, ServedAdsComeFirstWithTheirPrices) {
   EXPECT_EQ(response->response().placements(0).ads_size(), 2);
 }
 
+// With 1200 the scores would be equal, and the tie is ad2's.
 TEST(Explain, OutrankedAdLearnsTheBidItNeeded) {
   const auto response = Ask(Plain(3, 3), "", "request { } ad_ids: 'ad0'");
   EXPECT_THAT(OutcomeOf(response, "ad0"),
               StartsWith("outranked: score 10 < 12 of ad \"ad2\", the last of "
-                         "placement \"default\"; needed bid 1200, had 1000"));
+                         "placement \"default\"; needed bid 1201, had 1000"));
   EXPECT_EQ(response->ads(0).price_micros(), 1100);
 }
 
@@ -102,7 +103,8 @@ TEST(Explain, EveryOtherOutcomeNamesItsReason) {
                           "request { max_candidates: 2 } ad_ids: 'ad0'"),
                       "ad0"),
             "not predicted: 2 candidates with higher bids (at least 1100) fill "
-            "the limit of candidates");
+            "the limit of candidates; its place is 3 of 3; to be one, needed "
+            "bid 1100, had 1000");
   const std::string named =
       "request { candidates { ad_id: 'ad0' } candidates { ad_id: 'gone' } "
       "blocked_advertiser_ids: 'w' "

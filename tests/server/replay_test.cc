@@ -396,8 +396,8 @@ TEST_F(ReplayTest, ADifferenceNamesTheFieldAndWhyItMayBe) {
   EXPECT_THAT(late->replay_difference(), HasSubstr("the deadline had cut"));
 }
 
-// Which refusals came from one auction is not in the log; here it matters.
-TEST_F(ReplayTest, X1RefusalsArePartedAsTheyWere) {
+// Which refusals came from one auction matters.
+TEST_F(ReplayTest, X1RefusalsBelongToTheirAuctions) {
   ApplyCatalog(ParseText<v1::Catalog>(
       "advertisers { id: 'v' } advertisers { id: 'w' } "
       "campaigns { id: 'c' advertiser_id: 'v' } "

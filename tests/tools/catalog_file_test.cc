@@ -50,7 +50,7 @@ TEST(CatalogFiles, EntitiesOfAllFilesComeParentsFirstWithTheirPlaces) {
             tree + ":10: campaign \"c\": budget.daily_micros -1 must be");
   EXPECT_EQ(files->Locate(1, "campaign \"c\": name x"),
             tree + ":7: campaign \"c\": name x");
-  EXPECT_EQ(files->Locate(2, "e"), ads + ":6: e");
+  EXPECT_EQ(files->Locate(2, "e"), ads + ":7: e");
   EXPECT_EQ(files->Locate(3, "ad_group \"g\": bid_micros 0 must be > 0"),
             tree + ":4: ad_group \"g\": bid_micros 0 must be > 0");
   EXPECT_EQ(files->Locate(3, "ad_group \"g\": keywords.text \"k\" has"),

@@ -195,6 +195,7 @@ absl::StatusOr<v1::ExplainRequest> MakeExplainRequest(const RequestArgs& args) {
   v1::ExplainRequest request;
   request.mutable_ad_ids()->Assign(args.explain.begin(), args.explain.end());
   ASSIGN_OR_RETURN(v1::RankRequest live, MakeRankRequest(args));
+  if (live.context().ByteSizeLong() == 0) live.clear_context();
   if (args.decision.empty()) {
     *request.mutable_request() = std::move(live);
   } else if (live.ByteSizeLong() > 0) {
