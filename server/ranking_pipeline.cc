@@ -21,6 +21,10 @@ namespace {
 
 constexpr absl::string_view kDefaultPlacement = "default";
 
+// Of the hash that exploration draws from: apart from the hash that breaks
+// ties.
+constexpr uint64_t kExplorationSeed = 0x6578706c6f7265;  // "explore"
+
 // Auctions held at most; each round keeps at least one refused ad out.
 constexpr int kMaxRounds = 16;
 
@@ -84,6 +88,8 @@ absl::StatusOr<std::unique_ptr<const RankingPipeline>> RankingPipeline::Create(
   pipeline->reserve_micros_ = reserve;
   ASSIGN_OR_RETURN(pipeline->auction_options_,
                    AuctionOptions::Create(config.rank()));
+  ASSIGN_OR_RETURN(pipeline->exploration_,
+                   ExplorationPolicy::Create(config.rank().exploration()));
   pipeline->config_fingerprint_ = FingerprintOf(config);
   return std::unique_ptr<const RankingPipeline>(std::move(pipeline));
 }
@@ -170,6 +176,11 @@ void RankingPipeline::PrepareAuction(const AdIndex& index,
 }
 
 void RankingPipeline::HoldAuction(RankTrace* trace) const {
+  if (exploration_.active()) {
+    trace->exploring.Begin(&exploration_, &trace->request_ads,
+                           trace->exploration_seed);
+    trace->auction_options.policy = &trace->exploring;
+  }
   trace->auctioneer.Run(trace->auction_ads, trace->placements,
                         trace->auction_options, &trace->auction);
 }
@@ -222,6 +233,9 @@ absl::Status RankingPipeline::Rank(const ServingSnapshot& serving,
   response.set_decision_id(id.ToHex());
   response.set_request_id(request.request_id().empty() ? response.decision_id()
                                                        : request.request_id());
+  trace->exploration_seed = Hash64(response.decision_id(), kExplorationSeed);
+  trace->request_ads = RequestAds(&trace->prediction, &trace->auction_ads,
+                                  auction_options_.alpha, call.impressions);
   RunAdmittedAuction(index, request, id, call, trace, outcome);
   FillAnswer(serving, request, *trace, outcome);
   outcome->decision.set_config_fingerprint(config_fingerprint_);

@@ -19,6 +19,7 @@
 #include "model/model_store.h"
 #include "server/catalog_loader.h"
 #include "server/http_endpoint.h"
+#include "server/impression_counts.h"
 #include "server/metrics.h"
 #include "server/model_watcher.h"
 #include "server/periodic.h"
@@ -27,6 +28,7 @@
 #include "server/rpc/catalog_rpc.h"
 #include "server/rpc/event_rpc.h"
 #include "server/rpc/model_rpc.h"
+#include "server/rpc/policy_rpc.h"
 #include "server/rpc/ranking_rpc.h"
 #include "server/serving_state.h"
 #include "storage/catalog_store.h"
@@ -39,6 +41,7 @@ constexpr absl::Duration kDefaultGrace = absl::Seconds(5);
 // How often the catalogue is looked at without being told of a change.
 constexpr absl::Duration kCatalogPeriod = absl::Seconds(30);
 constexpr absl::Duration kRetentionPeriod = absl::Hours(1);
+constexpr absl::Duration kImpressionsPeriod = absl::Minutes(1);
 // A whole catalogue is one Mutate, so that it is changed whole or not at all.
 constexpr uint32_t kAdminMessageBytes = 256 << 20;
 
@@ -72,6 +75,11 @@ class ServerImpl : public Server {
 
  private:
   absl::Status OpenStores(const Clock* clock);
+  void OpenImpressions();
+  void SaveImpressions();
+  std::string ImpressionsFile() const {
+    return files::Join(config_.storage().data_dir(), "impressions.bin");
+  }
   absl::Status Listen();
   absl::StatusOr<std::unique_ptr<grpc::Server>> BuildServer(
       const std::vector<grpc::Service*>& services, int port,
@@ -90,13 +98,16 @@ class ServerImpl : public Server {
   std::unique_ptr<ModelWatcher> watcher_;
   std::unique_ptr<CatalogLoader> loader_;
   std::unique_ptr<Replayer> replayer_;
+  std::unique_ptr<ImpressionCounts> impressions_;  // null: nobody asks
   std::unique_ptr<Periodic> watch_models_;
   std::unique_ptr<Periodic> load_catalog_;
   std::unique_ptr<Periodic> retention_;
+  std::unique_ptr<Periodic> save_impressions_;
   std::unique_ptr<RankingRpc> ranking_;
   std::unique_ptr<EventRpc> events_;
   std::unique_ptr<CatalogRpc> catalog_reads_, catalog_admin_;
   std::unique_ptr<ModelRpc> models_;
+  std::unique_ptr<PolicyRpc> policies_;
   std::unique_ptr<grpc::Server> main_, admin_;
   std::unique_ptr<HttpEndpoint> http_;
   Ports ports_;
@@ -126,9 +137,31 @@ absl::Status ServerImpl::OpenStores(const Clock* clock) {
   return absl::OkStatus();
 }
 
+// Counted for the newcomer boost only.
+void ServerImpl::OpenImpressions() {
+  if (!pipeline_->exploration().boosts()) return;
+  impressions_ = std::make_unique<ImpressionCounts>();
+  if (const absl::Status s = impressions_->Load(ImpressionsFile()); !s.ok()) {
+    LOG(ERROR) << "all ads count as new: " << s;
+  }
+  save_impressions_ = std::make_unique<Periodic>(kImpressionsPeriod,
+                                                 [this] { SaveImpressions(); });
+}
+
+void ServerImpl::SaveImpressions() {
+  if (impressions_ == nullptr) return;
+  if (const absl::Status s = impressions_->Save(ImpressionsFile()); !s.ok()) {
+    LOG(ERROR) << "impression counts are not saved: " << s;
+  }
+}
+
 absl::Status ServerImpl::Init(const Clock* clock) {
   RETURN_IF_ERROR(ValidateConfig(config_));
   RETURN_IF_ERROR(OpenStores(clock));
+  OpenImpressions();
+  policies_ =
+      std::make_unique<PolicyRpc>(config_, &state_, replayer_.get(), log_.get(),
+                                  impressions_.get(), clock, &metrics_);
   RETURN_IF_ERROR(loader_->RunOnce());
   if (const absl::Status model = watcher_->RunOnce(); !model.ok()) {
     LOG(ERROR) << "starting without the published model: " << model;
@@ -174,7 +207,8 @@ absl::Status ServerImpl::Listen() {
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   ranking_ = std::make_unique<RankingRpc>(
       pipeline_.get(), &state_, catalog_.get(), replayer_.get(),
-      std::vector<Admission*>(), ids_.get(), log_.get(), &metrics_);
+      std::vector<Admission*>(), ids_.get(), log_.get(), &metrics_,
+      impressions_.get());
   events_ = std::make_unique<EventRpc>(
       log_.get(), pipeline_->limits().max_events, &metrics_);
   catalog_reads_ = std::make_unique<CatalogRpc>(
@@ -189,11 +223,12 @@ absl::Status ServerImpl::Listen() {
       main_, BuildServer({ranking_.get(), events_.get(), catalog_reads_.get()},
                          Port(config_.listen().grpc_port(), 8500),
                          max_message_bytes, &ports_.grpc));
-  ASSIGN_OR_RETURN(admin_,
-                   BuildServer({models_.get(), catalog_admin_.get()},
-                               Port(config_.listen().admin_port(), 8502),
-                               std::max(max_message_bytes, kAdminMessageBytes),
-                               &ports_.admin));
+  ASSIGN_OR_RETURN(
+      admin_,
+      BuildServer({models_.get(), catalog_admin_.get(), policies_.get()},
+                  Port(config_.listen().admin_port(), 8502),
+                  std::max(max_message_bytes, kAdminMessageBytes),
+                  &ports_.admin));
   HttpEndpoint::Pages pages;
   pages.metrics = [this] { return MetricsPage(); };
   pages.ready = [this] { return ready_.load(); };
@@ -230,6 +265,8 @@ absl::Status ServerImpl::Shutdown(absl::Duration grace) {
   watch_models_.reset();
   load_catalog_.reset();
   retention_.reset();
+  save_impressions_.reset();
+  SaveImpressions();
   return log_ == nullptr ? absl::OkStatus() : log_->Flush();
 }
 

@@ -128,7 +128,7 @@ v1::OutcomeReport Estimate(const LoggedChoices& choices,
 // REQUIRES: at least one decision.
 v1::WeightSummary SummarizeWeights(const LoggedChoices& choices);
 
-// When a log says too little. OutOfRange says why, and what would help:
+// When a log says too little: OutOfRange says why, and what would help:
 // fewer than `min_ess` effective choices; a mean weight below 1 by more than 2
 // % and four standard errors (the policy in question does what the log's never
 // does); fewer than 10 rewarded choices, of whose mean no interval tells the

@@ -26,11 +26,12 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
                                v1::RankingService::Service>>> {
  public:
   // The pointers must outlive the service. `admissions` are asked in their
-  // order.
+  // order. `impressions` null: ads are not counted.
   RankingRpc(const RankingPipeline* pipeline, const ServingState* state,
              CatalogStore* catalog, Replayer* replayer,
              std::vector<Admission*> admissions, DecisionIdGenerator* ids,
-             EventLog* log, Metrics* metrics)
+             EventLog* log, Metrics* metrics,
+             ImpressionCounts* impressions = nullptr)
       : pipeline_(pipeline),
         state_(state),
         catalog_(catalog),
@@ -39,6 +40,7 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
         ids_(ids),
         log_(log),
         metrics_(metrics),
+        impressions_(impressions),
         replays_(kMaxReplays) {}
 
   grpc::ServerUnaryReactor* Rank(grpc::CallbackServerContext* context,
@@ -61,6 +63,8 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
   void Replay(grpc::CallbackServerContext* context, v1::ExplainRequest request,
               grpc::ByteBuffer* response, grpc::ServerUnaryReactor* reactor);
   CallOptions CallOf(grpc::CallbackServerContext* context) const;
+  void CountImpressions(const v1::RankRequest& request,
+                        const v1::RankResponse& response) const;
   absl::Status RankAndLog(grpc::CallbackServerContext* context,
                           const v1::RankRequest& request,
                           v1::RankResponse* response) const;
@@ -76,6 +80,7 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
   DecisionIdGenerator* const ids_;
   EventLog* const log_;
   Metrics* const metrics_;
+  ImpressionCounts* const impressions_;
   Worker replays_;  // first to go
 };
 

@@ -35,7 +35,7 @@ std::vector<double> Curvature(const ExampleBlocks& blocks,
 
 TEST(FtrlVariance, IsTheInverseCurvatureWhereThereIsMuchData) {
   PlantedOptions shape;
-  shape.examples = 60000;
+  shape.examples = 150000;
   shape.fields = 4;
   shape.field_rows = 50;
   const ExampleBlocks blocks = Planted(shape);

@@ -1,7 +1,9 @@
 #include <grpcpp/grpcpp.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <memory>
+#include <optional>
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
@@ -51,11 +53,12 @@ IntervalOptions IntervalsOf(const EvaluateArgs& args) {
   return options;
 }
 
-// One outcome's choices into the report. OutOfRange: refused; the report says
-// why too.
-absl::Status AddOutcome(const EvaluateArgs& args, const std::string& name,
-                        const LoggedChoices& choices,
-                        v1::PolicyReport* report) {
+// The log says too little: done, and the answer is no.
+constexpr int kRefused = 3;
+
+// One outcome's choices into the report, or why not.
+void AddOutcome(const EvaluateArgs& args, const std::string& name,
+                const LoggedChoices& choices, v1::PolicyReport* report) {
   report->set_confidence(args.confidence);
   report->set_decisions(choices.decisions());
   report->set_choices(choices.all().size());
@@ -75,7 +78,6 @@ absl::Status AddOutcome(const EvaluateArgs& args, const std::string& name,
     if (status.ok()) *report->add_outcomes() = outcome;
   }
   if (!status.ok()) report->set_refusal(std::string(status.message()));
-  return status;
 }
 
 void PrintReport(const v1::PolicyReport& report) {
@@ -176,8 +178,11 @@ absl::Status EvaluateLog(const EvaluateArgs& args, const ClientOptions& options,
   }
   RETURN_IF_ERROR(FromGrpc(stream->Finish(), options.admin));
   report->mutable_left_out()->insert(log.left_out.begin(), log.left_out.end());
-  RETURN_IF_ERROR(AddOutcome(args, "clicks", log.clicks, report));
-  return AddOutcome(args, "revenue_micros", log.revenue, report);
+  AddOutcome(args, "clicks", log.clicks, report);
+  if (report->refusal().empty()) {
+    AddOutcome(args, "revenue_micros", log.revenue, report);
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<ItemProbabilities> BanditTarget(const EvaluateArgs& args,
@@ -191,21 +196,27 @@ absl::Status EvaluateBandit(const EvaluateArgs& args,
                             v1::PolicyReport* report) {
   ASSIGN_OR_RETURN(const BanditLog log, ReadBanditLog(args.obd));
   ASSIGN_OR_RETURN(const ItemProbabilities target, BanditTarget(args, log));
-  return AddOutcome(args, "clicks", ChoicesOf(log, target), report);
+  AddOutcome(args, "clicks", ChoicesOf(log, target), report);
+  return absl::OkStatus();
 }
 
-absl::Status Evaluate(const EvaluateArgs& args, const ClientOptions& options) {
+absl::Status Evaluate(const EvaluateArgs& args, const ClientOptions& options,
+                      int* exit_code) {
   v1::PolicyReport report;
   const absl::Status status = args.obd.empty()
                                   ? EvaluateLog(args, options, &report)
                                   : EvaluateBandit(args, &report);
-  if (!status.ok() && report.refusal().empty()) return status;
+  RETURN_IF_ERROR(status);
   if (options.json) {
     absl::PrintF("%s", ToJson(report));
   } else {
     PrintReport(report);
   }
-  return status;
+  if (!report.refusal().empty()) {
+    std::fprintf(stderr, "adrankctl: refused: %s\n", report.refusal().c_str());
+    *exit_code = kRefused;
+  }
+  return absl::OkStatus();
 }
 
 void AddPolicyOptions(CLI::App* verb, EvaluateArgs* args) {
@@ -283,8 +294,9 @@ void AddEvaluatePolicyCommand(const CommandLine& line) {
   AddPolicyOptions(verb, args.get());
   AddLogOptions(verb, args.get());
   AddEstimationOptions(verb, args.get());
-  verb->callback(
-      [line, args] { *line.result = Evaluate(*args, *line.options); });
+  verb->callback([line, args] {
+    *line.result = Evaluate(*args, *line.options, line.exit_code);
+  });
 }
 
 }  // namespace adrank
