@@ -148,6 +148,8 @@ Metrics::Series::Series() {
   AddState();
 }
 
+namespace {
+
 const char* RpcType(Rpc rpc) {
   switch (rpc) {
     case Rpc::kStreamEvents:
@@ -158,6 +160,8 @@ const char* RpcType(Rpc rpc) {
       return "unary";
   }
 }
+
+}  // namespace
 
 void Metrics::Series::AddRpcs() {
   auto& started_family = BuildCounter()

@@ -38,7 +38,8 @@ ReplayedDecision::Verdict Unfit(const v1::Decision& decision) {
              : ReplayedDecision::VERDICT_UNSPECIFIED;
 }
 
-// Takes the given ads in the given order, then the best.
+// Takes the given ads in the given order, then the best. One that is not
+// available is passed over for the best.
 class Forced : public SlotPolicy {
  public:
   explicit Forced(std::vector<uint32_t> path) : path_(std::move(path)) {}
@@ -50,10 +51,12 @@ class Forced : public SlotPolicy {
     const uint32_t ad = path_[next_++];
     for (size_t n = 32;; n *= 4) {
       const absl::Span<const SlotChoice> best = choices->Best(n);
-      for (size_t i = 0; i < best.size(); ++i) {
-        if (best[i].ad == ad) decision.choice = i;
+      for (decision.choice = 0; decision.choice < best.size();
+           ++decision.choice) {
+        if (best[decision.choice].ad == ad) return decision;
       }
-      if (decision.choice != 0 || best.size() < n) return decision;
+      decision.choice = 0;
+      if (best.size() < n) return decision;
     }
   }
 
@@ -144,8 +147,6 @@ class PolicyReplay::Work {
                     const ImpressionCounts* counts) {
     counts_ = counts;
     ASSIGN_OR_RETURN(pipeline_, RankingPipeline::Create(config, &clock_));
-    ASSIGN_OR_RETURN(policy_,
-                     ExplorationPolicy::Create(config.rank().exploration()));
     return absl::OkStatus();
   }
 
@@ -173,7 +174,6 @@ class PolicyReplay::Work {
 
   SimulatedClock clock_{absl::UnixEpoch()};
   std::unique_ptr<const RankingPipeline> pipeline_;
-  ExplorationPolicy policy_;
   const ImpressionCounts* counts_ = nullptr;
   v1::RankRequest request_;
   RankTrace trace_;
@@ -190,7 +190,7 @@ absl::Status PolicyReplay::Work::Rank(const ServingSnapshot& serving,
   ASSIGN_OR_RETURN(const DecisionId id,
                    DecisionId::FromHex(decision.decision_id()));
   request_ = RequestOf(decision);
-  ReplayAdmission admission(decision, 0);
+  ReplayAdmission admission(decision);
   Admission* const admissions[] = {&admission};
   CallOptions call;
   call.admissions = admissions;
@@ -201,7 +201,7 @@ absl::Status PolicyReplay::Work::Rank(const ServingSnapshot& serving,
   options_.tie_salt = Hash64(outcome_.response.request_id());
   ads_ = RequestAds(&trace_.prediction, &trace_.auction_ads, options_.alpha,
                     counts_);
-  target_.Begin(&policy_, &ads_, 0);
+  target_.Begin(&pipeline_->exploration(), &ads_, 0);
   return absl::OkStatus();
 }
 

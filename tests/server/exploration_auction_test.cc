@@ -1,5 +1,10 @@
 // A10 and X1 of auctions whose slots are explored.
 #include <cmath>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "base/rng.h"
 #include "gtest/gtest.h"
@@ -157,7 +162,7 @@ TEST(ExploredAuction, X1AnswersComeUpAsOftenAsTheirPropensitiesSay) {
         chi += (entry.first - expected) * (entry.first - expected) / expected;
         degrees += 1;
       }
-      EXPECT_NEAR(total, 1, 1e-3) << text;
+      EXPECT_NEAR(total, 1, 5e-3) << text;
       if (degrees < 1) continue;
       const double c = 2 / (9 * degrees);  // Wilson and Hilferty 1931
       EXPECT_LT(chi, degrees * std::pow(1 - c + 4.5 * std::sqrt(c), 3)) << text;

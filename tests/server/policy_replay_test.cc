@@ -1,7 +1,7 @@
 // X1, X3 of whole answers, and what a replay under a policy says of them.
 #include "server/policy_replay.h"
 
-#include <map>
+#include <cmath>
 #include <set>
 
 #include "gtest/gtest.h"
