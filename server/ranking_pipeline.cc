@@ -175,8 +175,8 @@ void RankingPipeline::PrepareAuction(const AdIndex& index,
   options.tie_salt = Hash64(request_id);
 }
 
-void RankingPipeline::HoldAuction(RankTrace* trace) const {
-  if (exploration_.active()) {
+void RankingPipeline::HoldAuction(RankTrace* trace, bool explore) const {
+  if (explore && exploration_.active()) {
     trace->exploring.Begin(&exploration_, &trace->request_ads,
                            trace->exploration_seed);
     trace->auction_options.policy = &trace->exploring;
@@ -194,7 +194,7 @@ void RankingPipeline::RunAdmittedAuction(
   trace->excluded.assign(trace->candidates.size(), 0);
   for (int round = 0; round < kMaxRounds; ++round) {
     PrepareAuction(index, request_id, trace);
-    HoldAuction(trace);
+    HoldAuction(trace, true);
     if (!call.take || request.test()) return;
     if (ReserveAll(index, id, call, trace)) return;
     ExcludeRefused(index, trace, &outcome->decision);
@@ -202,7 +202,7 @@ void RankingPipeline::RunAdmittedAuction(
   // Refused again and again: better no ad than one that is not paid for.
   trace->excluded.assign(trace->candidates.size(), 1);
   PrepareAuction(index, request_id, trace);
-  HoldAuction(trace);
+  HoldAuction(trace, true);
 }
 
 absl::Status RankingPipeline::Rank(const ServingSnapshot& serving,

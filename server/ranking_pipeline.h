@@ -70,7 +70,8 @@ class RankingPipeline {
   // would have happened if they were different.
   void PrepareAuction(const AdIndex& index, absl::string_view request_id,
                       RankTrace* trace) const;
-  void HoldAuction(RankTrace* trace) const;
+  // Not `explore`: without chance, whatever the policy.
+  void HoldAuction(RankTrace* trace, bool explore) const;
 
  private:
   RankingPipeline() = default;

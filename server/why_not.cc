@@ -141,7 +141,7 @@ class WhyNot::Counterfactual {
   }
 
   bool Hold(size_t i) {
-    pipeline_.HoldAuction(trace_);
+    pipeline_.HoldAuction(trace_, false);
     return std::any_of(trace_->auction.slots.begin(),
                        trace_->auction.slots.end(),
                        [i](const AuctionSlot& s) { return s.ad == i; });
@@ -191,7 +191,7 @@ void WhyNot::Explain(const std::string& ad_id, v1::AdExplanation* out) {
     return;
   }
   Unpredicted(*i, out) || Refused(*i, out) || BelowReserve(*i, out) ||
-      AtLimit(*i, out) || (Outranked(*i, out), true);
+      PassedOver(*i, out) || AtLimit(*i, out) || (Outranked(*i, out), true);
 }
 
 // ---- it never was a candidate ----
@@ -397,6 +397,19 @@ std::string WhyNot::AdvertiserLimitText(size_t i,
                       " of advertiser \"",
                       trace_->candidates[i].snapshot->advertiser_id(),
                       "\" shown already: ", shown);
+}
+
+// Exploration took the slot that it would have had.
+bool WhyNot::PassedOver(size_t i, v1::AdExplanation* out) {
+  const auto& slots = trace_->auction.slots;
+  if (std::none_of(slots.begin(), slots.end(),
+                   [](const AuctionSlot& s) { return s.explored; }) ||
+      !Counterfactual(this).Shown(i, trace_->candidates[i].bid_micros)) {
+    return false;
+  }
+  out->set_stage(v1::RANKING_STAGE_RANK);
+  out->set_outcome("passed over: exploration showed another ad in its place");
+  return true;
 }
 
 // Its advertiser's other ads alone keep it out.

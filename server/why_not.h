@@ -72,6 +72,7 @@ class WhyNot {
   bool Unpredicted(size_t i, v1::AdExplanation* out) const;
   bool Refused(size_t i, v1::AdExplanation* out) const;
   bool BelowReserve(size_t i, v1::AdExplanation* out);
+  bool PassedOver(size_t i, v1::AdExplanation* out);
   bool AtLimit(size_t i, v1::AdExplanation* out);
   void Outranked(size_t i, v1::AdExplanation* out);
 
