@@ -32,6 +32,7 @@ enum class Rpc {
   kModelStatus,
   kPromote,
   kRollback,
+  kReplayPolicy,
 };
 
 // Thread-safe.

@@ -21,6 +21,10 @@ namespace {
 
 constexpr absl::string_view kDefaultPlacement = "default";
 
+// Of the hash that exploration draws from: apart from the hash that breaks
+// ties.
+constexpr uint64_t kExplorationSeed = 0x6578706c6f7265;  // "explore"
+
 // Auctions held at most; each round keeps at least one refused ad out.
 constexpr int kMaxRounds = 16;
 
@@ -84,6 +88,8 @@ absl::StatusOr<std::unique_ptr<const RankingPipeline>> RankingPipeline::Create(
   pipeline->reserve_micros_ = reserve;
   ASSIGN_OR_RETURN(pipeline->auction_options_,
                    AuctionOptions::Create(config.rank()));
+  ASSIGN_OR_RETURN(pipeline->exploration_,
+                   ExplorationPolicy::Create(config.rank().exploration()));
   pipeline->config_fingerprint_ = FingerprintOf(config);
   return std::unique_ptr<const RankingPipeline>(std::move(pipeline));
 }
@@ -160,14 +166,23 @@ absl::Status RankingPipeline::PredictItems(const ServingSnapshot& serving,
   return absl::OkStatus();
 }
 
-void RankingPipeline::RunAuction(const AdIndex& index,
-                                 absl::string_view request_id,
-                                 RankTrace* trace) const {
+void RankingPipeline::PrepareAuction(const AdIndex& index,
+                                     absl::string_view request_id,
+                                     RankTrace* trace) const {
   FillAuctionInput(index, trace);
-  AuctionOptions options = auction_options_;
+  AuctionOptions& options = trace->auction_options;
+  options = auction_options_;
   options.tie_salt = Hash64(request_id);
-  trace->auctioneer.Run(trace->auction_ads, trace->placements, options,
-                        &trace->auction);
+}
+
+void RankingPipeline::HoldAuction(RankTrace* trace, bool explore) const {
+  if (explore && exploration_.active()) {
+    trace->exploring.Begin(&exploration_, &trace->request_ads,
+                           trace->exploration_seed);
+    trace->auction_options.policy = &trace->exploring;
+  }
+  trace->auctioneer.Run(trace->auction_ads, trace->placements,
+                        trace->auction_options, &trace->auction);
 }
 
 // Holds the auction and takes what it gave out. What is refused is kept out,
@@ -178,14 +193,16 @@ void RankingPipeline::RunAdmittedAuction(
   const absl::string_view request_id = outcome->response.request_id();
   trace->excluded.assign(trace->candidates.size(), 0);
   for (int round = 0; round < kMaxRounds; ++round) {
-    RunAuction(index, request_id, trace);
+    PrepareAuction(index, request_id, trace);
+    HoldAuction(trace, true);
     if (!call.take || request.test()) return;
     if (ReserveAll(index, id, call, trace)) return;
     ExcludeRefused(index, trace, &outcome->decision);
   }
   // Refused again and again: better no ad than one that is not paid for.
   trace->excluded.assign(trace->candidates.size(), 1);
-  RunAuction(index, request_id, trace);
+  PrepareAuction(index, request_id, trace);
+  HoldAuction(trace, true);
 }
 
 absl::Status RankingPipeline::Rank(const ServingSnapshot& serving,
@@ -216,6 +233,9 @@ absl::Status RankingPipeline::Rank(const ServingSnapshot& serving,
   response.set_decision_id(id.ToHex());
   response.set_request_id(request.request_id().empty() ? response.decision_id()
                                                        : request.request_id());
+  trace->exploration_seed = Hash64(response.decision_id(), kExplorationSeed);
+  trace->request_ads = RequestAds(&trace->prediction, &trace->auction_ads,
+                                  auction_options_.alpha, call.impressions);
   RunAdmittedAuction(index, request, id, call, trace, outcome);
   FillAnswer(serving, request, *trace, outcome);
   outcome->decision.set_config_fingerprint(config_fingerprint_);

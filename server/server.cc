@@ -19,13 +19,16 @@
 #include "model/model_store.h"
 #include "server/catalog_loader.h"
 #include "server/http_endpoint.h"
+#include "server/impression_counts.h"
 #include "server/metrics.h"
 #include "server/model_watcher.h"
 #include "server/periodic.h"
 #include "server/ranking_pipeline.h"
+#include "server/replay.h"
 #include "server/rpc/catalog_rpc.h"
 #include "server/rpc/event_rpc.h"
 #include "server/rpc/model_rpc.h"
+#include "server/rpc/policy_rpc.h"
 #include "server/rpc/ranking_rpc.h"
 #include "server/serving_state.h"
 #include "storage/catalog_store.h"
@@ -40,6 +43,7 @@ constexpr absl::Duration kCatalogPeriod = absl::Seconds(30);
 // How often it is looked whether the whole should be built anew.
 constexpr absl::Duration kMergePeriod = absl::Seconds(1);
 constexpr absl::Duration kRetentionPeriod = absl::Hours(1);
+constexpr absl::Duration kImpressionsPeriod = absl::Minutes(1);
 // A whole catalogue is one Mutate, so that it is changed whole or not at all.
 constexpr uint32_t kAdminMessageBytes = 256 << 20;
 
@@ -73,6 +77,11 @@ class ServerImpl : public Server {
 
  private:
   absl::Status OpenStores(const Clock* clock);
+  void OpenImpressions();
+  void SaveImpressions();
+  std::string ImpressionsFile() const {
+    return files::Join(config_.storage().data_dir(), "impressions.bin");
+  }
   absl::Status Listen();
   absl::StatusOr<std::unique_ptr<grpc::Server>> BuildServer(
       const std::vector<grpc::Service*>& services, int port,
@@ -90,14 +99,18 @@ class ServerImpl : public Server {
   std::unique_ptr<DecisionIdGenerator> ids_;
   std::unique_ptr<ModelWatcher> watcher_;
   std::unique_ptr<CatalogLoader> loader_;
+  std::unique_ptr<Replayer> replayer_;
+  std::unique_ptr<ImpressionCounts> impressions_;  // null: nobody asks
   std::unique_ptr<Periodic> watch_models_;
   std::unique_ptr<Periodic> load_catalog_;
   std::unique_ptr<Periodic> merge_catalog_;
   std::unique_ptr<Periodic> retention_;
+  std::unique_ptr<Periodic> save_impressions_;
   std::unique_ptr<RankingRpc> ranking_;
   std::unique_ptr<EventRpc> events_;
   std::unique_ptr<CatalogRpc> catalog_reads_, catalog_admin_;
   std::unique_ptr<ModelRpc> models_;
+  std::unique_ptr<PolicyRpc> policies_;
   std::unique_ptr<grpc::Server> main_, admin_;
   std::unique_ptr<HttpEndpoint> http_;
   Ports ports_;
@@ -120,12 +133,38 @@ absl::Status ServerImpl::OpenStores(const Clock* clock) {
       ModelStore(config_.model().model_dir(), name), name, clock, &state_,
       &metrics_);
   loader_ = std::make_unique<CatalogLoader>(catalog_.get(), &state_, &metrics_);
+  ASSIGN_OR_RETURN(
+      replayer_, Replayer::Create(config_, &state_, catalog_.get(),
+                                  ModelStore(config_.model().model_dir(), name),
+                                  log_.get()));
   return absl::OkStatus();
+}
+
+// Counted for the newcomer boost only.
+void ServerImpl::OpenImpressions() {
+  if (!pipeline_->exploration().boosts()) return;
+  impressions_ = std::make_unique<ImpressionCounts>();
+  if (const absl::Status s = impressions_->Load(ImpressionsFile()); !s.ok()) {
+    LOG(ERROR) << "all ads count as new: " << s;
+  }
+  save_impressions_ = std::make_unique<Periodic>(kImpressionsPeriod,
+                                                 [this] { SaveImpressions(); });
+}
+
+void ServerImpl::SaveImpressions() {
+  if (impressions_ == nullptr) return;
+  if (const absl::Status s = impressions_->Save(ImpressionsFile()); !s.ok()) {
+    LOG(ERROR) << "impression counts are not saved: " << s;
+  }
 }
 
 absl::Status ServerImpl::Init(const Clock* clock) {
   RETURN_IF_ERROR(ValidateConfig(config_));
   RETURN_IF_ERROR(OpenStores(clock));
+  OpenImpressions();
+  policies_ =
+      std::make_unique<PolicyRpc>(config_, &state_, replayer_.get(), log_.get(),
+                                  impressions_.get(), clock, &metrics_);
   RETURN_IF_ERROR(loader_->RunOnce());
   if (const absl::Status model = watcher_->RunOnce(); !model.ok()) {
     LOG(ERROR) << "starting without the published model: " << model;
@@ -171,16 +210,17 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> ServerImpl::BuildServer(
 absl::Status ServerImpl::Listen() {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  ranking_ = std::make_unique<RankingRpc>(pipeline_.get(), &state_,
-                                          std::vector<Admission*>(), ids_.get(),
-                                          log_.get(), &metrics_);
+  ranking_ = std::make_unique<RankingRpc>(
+      pipeline_.get(), &state_, catalog_.get(), replayer_.get(),
+      std::vector<Admission*>(), ids_.get(), log_.get(), &metrics_,
+      impressions_.get());
   events_ = std::make_unique<EventRpc>(
       log_.get(), pipeline_->limits().max_events, &metrics_);
-  catalog_reads_ =
-      std::make_unique<CatalogRpc>(catalog_.get(), &state_, loader_.get(),
-                                   std::function<void()>(), &metrics_);
+  catalog_reads_ = std::make_unique<CatalogRpc>(
+      catalog_.get(), log_.get(), &state_, loader_.get(),
+      std::function<void()>(), &metrics_);
   catalog_admin_ = std::make_unique<CatalogRpc>(
-      catalog_.get(), &state_, loader_.get(),
+      catalog_.get(), log_.get(), &state_, loader_.get(),
       [this] { load_catalog_->Notify(); }, &metrics_);
   models_ = std::make_unique<ModelRpc>(watcher_.get(), &metrics_);
   const uint32_t max_message_bytes = pipeline_->limits().max_message_bytes;
@@ -188,11 +228,12 @@ absl::Status ServerImpl::Listen() {
       main_, BuildServer({ranking_.get(), events_.get(), catalog_reads_.get()},
                          Port(config_.listen().grpc_port(), 8500),
                          max_message_bytes, &ports_.grpc));
-  ASSIGN_OR_RETURN(admin_,
-                   BuildServer({models_.get(), catalog_admin_.get()},
-                               Port(config_.listen().admin_port(), 8502),
-                               std::max(max_message_bytes, kAdminMessageBytes),
-                               &ports_.admin));
+  ASSIGN_OR_RETURN(
+      admin_,
+      BuildServer({models_.get(), catalog_admin_.get(), policies_.get()},
+                  Port(config_.listen().admin_port(), 8502),
+                  std::max(max_message_bytes, kAdminMessageBytes),
+                  &ports_.admin));
   HttpEndpoint::Pages pages;
   pages.metrics = [this] { return MetricsPage(); };
   pages.ready = [this] { return ready_.load(); };
@@ -230,6 +271,8 @@ absl::Status ServerImpl::Shutdown(absl::Duration grace) {
   load_catalog_.reset();
   merge_catalog_.reset();
   retention_.reset();
+  save_impressions_.reset();
+  SaveImpressions();
   return log_ == nullptr ? absl::OkStatus() : log_->Flush();
 }
 

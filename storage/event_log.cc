@@ -122,6 +122,8 @@ class EventLogImpl final : public EventLog {
   absl::Status Flush() override;
   absl::Status ApplyRetention() override;
   absl::StatusOr<v1::Decision> GetDecision(const DecisionId& id) override;
+  absl::StatusOr<std::vector<v1::Decision>> NewestDecisions(
+      size_t limit) override;
   EventLogStats Stats() override;
 
  private:
@@ -526,6 +528,13 @@ absl::StatusOr<v1::Decision> EventLogImpl::GetDecision(const DecisionId& id) {
   const std::shared_ptr<LogDatabase> log = this->log();
   if (log == nullptr) return absl::UnavailableError("the event log failed");
   return log->GetDecision(id);
+}
+
+absl::StatusOr<std::vector<v1::Decision>> EventLogImpl::NewestDecisions(
+    size_t limit) {
+  const std::shared_ptr<LogDatabase> log = this->log();
+  if (log == nullptr) return absl::UnavailableError("the event log failed");
+  return log->NewestDecisions(limit);
 }
 
 EventLogStats EventLogImpl::Stats() {

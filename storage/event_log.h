@@ -126,6 +126,10 @@ class EventLog {
   // NotFound when there is none.
   virtual absl::StatusOr<v1::Decision> GetDecision(const DecisionId& id) = 0;
 
+  // Up to `limit` decisions, newest first: what is on disk now.
+  virtual absl::StatusOr<std::vector<v1::Decision>> NewestDecisions(
+      size_t limit) = 0;
+
   virtual EventLogStats Stats() = 0;
 };
 

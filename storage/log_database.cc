@@ -144,6 +144,24 @@ absl::StatusOr<v1::Decision> LogDatabase::GetDecision(
   return decision;
 }
 
+absl::StatusOr<std::vector<v1::Decision>> LogDatabase::NewestDecisions(
+    size_t limit) const {
+  std::vector<v1::Decision> newest;
+  std::unique_ptr<rocksdb::Iterator> it(
+      db()->NewIterator(rocks::ScanOptions(), decisions()));
+  for (it->SeekToLast(); it->Valid() && newest.size() < limit; it->Prev()) {
+    const DecisionId id = DecisionId::FromBytes(rocks::View(it->key()));
+    if (!log_format::ParseDecisionValue(id, rocks::View(it->value()),
+                                        &newest.emplace_back())) {
+      return absl::DataLossError(absl::StrCat(
+          "event log ", path(), ": decision ", id.ToHex(), " is damaged"));
+    }
+  }
+  RETURN_IF_ERROR(
+      rocks::ToStatus(it->status(), absl::StrCat("event log ", path())));
+  return newest;
+}
+
 uint64_t LogDatabase::DiskBytes() const {
   rocksdb::Env* const env = db()->GetEnv();
   std::vector<std::string> names;

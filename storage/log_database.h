@@ -62,6 +62,8 @@ class LogDatabase {
 
   // NotFound when there is none. Thread-safe.
   absl::StatusOr<v1::Decision> GetDecision(const DecisionId& id) const;
+  // Newest first. Thread-safe.
+  absl::StatusOr<std::vector<v1::Decision>> NewestDecisions(size_t limit) const;
   // Of all files. Thread-safe.
   uint64_t DiskBytes() const;
 

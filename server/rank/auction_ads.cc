@@ -91,6 +91,10 @@ double WeightOf(const AuctionAd& ad, float pctr,
          quality;
 }
 
+double ScoreOf(const AuctionAd& ad, float pctr, const AuctionOptions& options) {
+  return static_cast<double>(ad.bid_micros) * WeightOf(ad, pctr, options);
+}
+
 int64_t ReserveOf(const AuctionAd& ad, double weight, int64_t reserve_micros,
                   const AuctionOptions& options) {
   const int64_t reserve = std::max(reserve_micros, ad.reserve_micros);

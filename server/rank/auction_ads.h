@@ -103,9 +103,10 @@ struct AuctionOptions {
   static absl::StatusOr<AuctionOptions> Create(const v1::RankConfig& config);
 };
 
-// Of an ad whose click probability is `pctr`; see Auction for both. Score is
-// bid x weight.
+// Of an ad whose click probability is `pctr`; see Auction. A score is bid x
+// weight.
 double WeightOf(const AuctionAd& ad, float pctr, const AuctionOptions& options);
+double ScoreOf(const AuctionAd& ad, float pctr, const AuctionOptions& options);
 // For one billable event, where the placement's (or server's) reserve per click
 // is `reserve_micros`; kMaxBidMicros + 1: no bid is enough. An ad is shown only
 // if its bid is not below. REQUIRES: weight is WeightOf the ad.

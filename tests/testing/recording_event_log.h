@@ -48,6 +48,15 @@ class RecordingEventLog : public EventLog {
     if (it == decisions.end()) return absl::NotFoundError(id.ToHex());
     return it->second;
   }
+  absl::StatusOr<std::vector<v1::Decision>> NewestDecisions(
+      size_t limit) override {
+    std::vector<v1::Decision> newest;
+    for (auto it = decisions.rbegin();
+         it != decisions.rend() && newest.size() < limit; ++it) {
+      newest.push_back(it->second);
+    }
+    return newest;
+  }
   EventLogStats Stats() override { return {}; }
 
   std::map<DecisionId, v1::Decision> decisions;
