@@ -69,8 +69,12 @@ void FillRanked(const AdIndex& index, const RankTrace& trace,
   out->set_match_type(c.match_type);
   const absl::string_view keyword = index.keyword(c.keyword);
   out->set_keyword(keyword.data(), keyword.size());
-  out->set_propensity(1);  // the policy is deterministic
+  out->set_propensity(slot.propensity);
   out->set_pacing_multiplier(c.pacing_multiplier);
+  const AuctionAd& ad = trace.auction_ads[slot.ad];
+  out->set_bid_type(ad.bid_type);
+  out->set_quality(ad.quality);
+  out->set_explored(slot.explored);
 }
 
 // The same slot, as logged.
@@ -90,6 +94,9 @@ void FillServed(const v1::RankedAd& ranked, const RankTrace& trace,
   if (ranked.pacing_multiplier() != 1) {
     out->set_pacing_multiplier(ranked.pacing_multiplier());
   }
+  out->set_bid_type(ranked.bid_type());
+  if (ranked.quality() != 1) out->set_quality(ranked.quality());
+  out->set_explored(ranked.explored());
   out->set_match_type(ranked.match_type());
   out->set_keyword(ranked.keyword());
   out->set_feature_fingerprint(

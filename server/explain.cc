@@ -63,6 +63,8 @@ class Explainer {
     out->set_score(Score(i, placement));
     out->set_pacing_multiplier(c.pacing_multiplier);
     MatchedAttributes(c, out);
+    out->set_bid_type(trace_.auction_ads[i].bid_type);
+    out->set_quality(trace_.auction_ads[i].quality);
     if (trace_.prediction.has_model()) Contributions(i, placement, out);
   }
 
@@ -77,8 +79,8 @@ class Explainer {
   }
 
   double Score(size_t i, size_t placement) const {
-    return static_cast<double>(trace_.auction_ads[i].bid_micros) *
-           static_cast<double>(trace_.prediction.pctrs(placement)[i]);
+    return ScoreOf(trace_.auction_ads[i], trace_.prediction.pctrs(placement)[i],
+                   trace_.auction_options);
   }
 
   void Contributions(size_t i, size_t placement, v1::AdExplanation* out) const {
@@ -109,16 +111,26 @@ class Explainer {
   }
 
   std::string PriceReason(const AuctionSlot& s) const {
-    const int64_t reserve = trace_.placements[s.placement].reserve_micros;
+    const AuctionAd& ad = trace_.auction_ads[s.ad];
+    const int64_t reserve = std::max(
+        trace_.placements[s.placement].reserve_micros, ad.reserve_micros);
+    if (s.price_setter == PriceSetter::kOwnBid) {
+      return absl::StrCat("own bid ", s.bid_micros);
+    }
     if (s.price_setter == PriceSetter::kReserve) {
-      return reserve > 0 ? absl::StrCat("reserve ", reserve)
+      return reserve > 0 ? absl::StrCat("reserve ", s.reserve_micros)
                          : "no reserve and no rival: least price of 1 micro";
     }
+    const float pctr = trace_.prediction.pctrs(s.placement)[s.ad];
+    const double weight = WeightOf(ad, pctr, trace_.auction_options);
     return absl::StrFormat(
-        "next score of ad \"%s\": %.6g / pctr %.6g (bid %d, spared %d)",
+        "%s of ad \"%s\": %.6g / %s %.6g (bid %d, spared %d)",
+        s.price_setter == PriceSetter::kDisplaced
+            ? "what it keeps from others, by VCG, the first with the score"
+            : "next score",
         candidate(s.next_ad).snapshot->ad_id(), Score(s.next_ad, s.placement),
-        trace_.prediction.pctrs(s.placement)[s.ad], candidate(s.ad).bid_micros,
-        candidate(s.ad).bid_micros - s.price_micros);
+        weight == static_cast<double>(pctr) ? "pctr" : "weight", weight,
+        s.bid_micros, s.bid_micros - s.price_micros);
   }
 
   const ServingSnapshot& serving_;

@@ -72,7 +72,9 @@ class WhyNot {
   bool Unpredicted(size_t i, v1::AdExplanation* out) const;
   bool Refused(size_t i, v1::AdExplanation* out) const;
   bool BelowReserve(size_t i, v1::AdExplanation* out);
+  bool PassedOver(size_t i, v1::AdExplanation* out);
   bool AtLimit(size_t i, v1::AdExplanation* out);
+  bool Excluded(size_t i, v1::AdExplanation* out);
   void Outranked(size_t i, v1::AdExplanation* out);
 
   void AddDetail(v1::RankingStage stage, const std::string& ad_id,

@@ -27,11 +27,13 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
                                v1::RankingService::Service>>> {
  public:
   // The pointers must outlive the service. `admissions` are asked in their
-  // order. `traffic` counts what becomes of campaigns; null: nobody does.
+  // order. `traffic` counts what becomes of campaigns, `impressions` ads; null:
+  // nobody does.
   RankingRpc(const RankingPipeline* pipeline, const ServingState* state,
              const ExplainStores& explain_stores, Replayer* replayer,
              std::vector<Admission*> admissions, DecisionIdGenerator* ids,
-             EventLog* log, CampaignTraffic* traffic, Metrics* metrics)
+             EventLog* log, CampaignTraffic* traffic,
+             ImpressionCounts* impressions, Metrics* metrics)
       : pipeline_(pipeline),
         state_(state),
         explain_stores_(explain_stores),
@@ -41,6 +43,7 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
         log_(log),
         traffic_(traffic),
         metrics_(metrics),
+        impressions_(impressions),
         replays_(kMaxReplays) {}
 
   grpc::ServerUnaryReactor* Rank(grpc::CallbackServerContext* context,
@@ -63,6 +66,8 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
   void Replay(grpc::CallbackServerContext* context, v1::ExplainRequest request,
               grpc::ByteBuffer* response, grpc::ServerUnaryReactor* reactor);
   CallOptions CallOf(grpc::CallbackServerContext* context) const;
+  void CountImpressions(const v1::RankRequest& request,
+                        const v1::RankResponse& response) const;
   absl::Status RankAndLog(grpc::CallbackServerContext* context,
                           const v1::RankRequest& request,
                           v1::RankResponse* response) const;
@@ -79,6 +84,7 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
   EventLog* const log_;
   CampaignTraffic* const traffic_;
   Metrics* const metrics_;
+  ImpressionCounts* const impressions_;
   Worker replays_;  // first to go
 };
 

@@ -129,6 +129,7 @@ void AdIndex::Resolve(const RetrieveRequest& request,
   }
   ResolvePart(request, scratch, &scratch->parts[PartOf(this)]);
   ResolveBlocked(request, &scratch->blocked);
+  scratch->blocked_tags.Set(request.blocked_ads, request.blocked_categories);
   scratch->terms = request.terms;
 }
 
@@ -152,6 +153,7 @@ bool AdIndex::Eligible(uint32_t ad, const RetrieveRequest& request,
       part->VetoGroup(group, request.context->time_ms(), *scratch, resolved)) {
     return false;
   }
+  if (BlocksAd(ad, *scratch)) return false;
   const AdmissionTerms* terms = scratch->terms;
   return terms == nullptr || (!terms->Closed(entry.campaign) &&
                               !terms->Capped(ad, entry.group, entry.campaign));
@@ -229,9 +231,13 @@ bool AdIndex::AddDocument(const Document& document, size_t end,
     Filter(Veto::kStatus, 1, out);
     return true;
   }
-  if (!document.plain || !search.scratch->blocked.empty()) {
-    if (const auto veto =
-            VetoGroup(group, search.time_ms, *search.scratch, *search.part)) {
+  const bool blocked = BlocksAd(document.ad, *search.scratch);
+  if (blocked || !document.plain || !search.scratch->blocked.empty()) {
+    auto veto = VetoGroup(group, search.time_ms, *search.scratch, *search.part);
+    if (blocked && veto.value_or(Veto::kBlocked) >= Veto::kBlocked) {
+      veto = Veto::kBlocked;
+    }
+    if (veto.has_value()) {
       Filter(*veto, 1, out);
       return true;
     }
@@ -246,6 +252,12 @@ bool AdIndex::AddDocument(const Document& document, size_t end,
   }
   out->matches.push_back(match);
   return out->matches.size() < end;
+}
+
+bool AdIndex::BlocksAd(uint32_t number, const RetrieveScratch& scratch) const {
+  if (scratch.blocked_tags.empty()) return false;
+  const IndexedAd& entry = ad(number);
+  return scratch.blocked_tags.Blocks(entry.snapshot.ad_id(), entry.tags.get());
 }
 
 std::optional<Veto> AdIndex::VetoGroup(
@@ -276,17 +288,20 @@ void AdIndex::AddGroup(const GroupEntry& group, const AdMatch& match,
   out->matched += enabled + group.paused_ads;
   Filter(Veto::kStatus, group.paused_ads, out);
   if (enabled == 0) return;
-  if (const auto veto =
-          VetoGroup(group, search.time_ms, *search.scratch, *search.part)) {
-    Filter(*veto, enabled, out);
-    return;
-  }
+  const auto veto =
+      VetoGroup(group, search.time_ms, *search.scratch, *search.part);
   const uint32_t campaign = campaigns_[group.campaign].number;
   AdMatch one = match;
   for (uint32_t i = group.ads_begin; i < group.ads_end; ++i) {
     one.ad = group_ads_[i];
-    if (!FilterByTerms(search.scratch->terms, one, group.number, campaign,
-                       out)) {
+    // The first veto in the enum's order is the one that counts.
+    if (veto.value_or(Veto::kNegativeKeyword) > Veto::kBlocked &&
+        BlocksAd(one.ad, *search.scratch)) {
+      Filter(Veto::kBlocked, 1, out);
+    } else if (veto.has_value()) {
+      Filter(*veto, 1, out);
+    } else if (!FilterByTerms(search.scratch->terms, one, group.number,
+                              campaign, out)) {
       out->matches.push_back(one);
     }
   }
