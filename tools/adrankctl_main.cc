@@ -55,6 +55,8 @@ int main(int argc, char** argv) {
   adrank::AddModelsCommand(line);
   adrank::AddStatusCommand(line);
   adrank::AddEvaluatePolicyCommand(line);
+  adrank::AddBudgetsCommand(line);
+  adrank::AddCapsCommand(line);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

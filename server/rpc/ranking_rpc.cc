@@ -69,6 +69,9 @@ absl::Status RankingRpc::RankAndLog(grpc::CallbackServerContext* context,
   if (!status.ok()) return status;
   metrics_->Ranked(outcome, trace->retrieval);
   CountImpressions(request, outcome.response);
+  if (traffic_ != nullptr && !request.test()) {
+    traffic_->Count(*serving->index, *trace);
+  }
   *response = std::move(outcome.response);
   // A decision that finds no room is counted by the log.
   (void)log_->AppendDecision(id, outcome.decision, std::move(outcome.ads));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "proto/ranking_service.grpc.pb.h"
+#include "server/budget/campaign_traffic.h"
 #include "server/metrics.h"
 #include "server/ranking_pipeline.h"
 #include "server/replay.h"
@@ -26,11 +27,12 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
                                v1::RankingService::Service>>> {
  public:
   // The pointers must outlive the service. `admissions` are asked in their
-  // order. `impressions` null: ads are not counted.
+  // order. `traffic` counts what becomes of campaigns; null: nobody does.
+  // `impressions` null: ads are not counted.
   RankingRpc(const RankingPipeline* pipeline, const ServingState* state,
              CatalogStore* catalog, Replayer* replayer,
              std::vector<Admission*> admissions, DecisionIdGenerator* ids,
-             EventLog* log, Metrics* metrics,
+             EventLog* log, CampaignTraffic* traffic, Metrics* metrics,
              ImpressionCounts* impressions = nullptr)
       : pipeline_(pipeline),
         state_(state),
@@ -39,6 +41,7 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
         admissions_(std::move(admissions)),
         ids_(ids),
         log_(log),
+        traffic_(traffic),
         metrics_(metrics),
         impressions_(impressions),
         replays_(kMaxReplays) {}
@@ -79,6 +82,7 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
   const std::vector<Admission*> admissions_;
   DecisionIdGenerator* const ids_;
   EventLog* const log_;
+  CampaignTraffic* const traffic_;
   Metrics* const metrics_;
   ImpressionCounts* const impressions_;
   Worker replays_;  // first to go
