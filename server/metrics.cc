@@ -51,12 +51,12 @@ constexpr RpcName kRpcs[] = {
     {"adrank.v1.ModelService", "Status"},
     {"adrank.v1.ModelService", "Promote"},
     {"adrank.v1.ModelService", "Rollback"},
-    {"adrank.v1.PolicyService", "Replay"},
     {"adrank.v1.BudgetService", "GetPacing"},
     {"adrank.v1.BudgetService", "ListBudgets"},
     {"adrank.v1.BudgetService", "Audit"},
     {"adrank.v1.CapService", "GetUser"},
     {"adrank.v1.CapService", "ForgetUser"},
+    {"adrank.v1.PolicyService", "Replay"},
 };
 constexpr size_t kRpcCount = std::size(kRpcs);
 

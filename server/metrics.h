@@ -37,12 +37,12 @@ enum class Rpc {
   kModelStatus,
   kPromote,
   kRollback,
-  kReplayPolicy,
   kGetPacing,
   kListBudgets,
   kAuditBudgets,
   kGetUserCaps,
   kForgetUserCaps,
+  kReplayPolicy,
 };
 
 // Thread-safe.

@@ -53,11 +53,11 @@ constexpr absl::Duration kCatalogPeriod = absl::Seconds(30);
 // How often it is looked whether the whole should be built anew.
 constexpr absl::Duration kMergePeriod = absl::Seconds(1);
 constexpr absl::Duration kRetentionPeriod = absl::Hours(1);
-constexpr absl::Duration kImpressionsPeriod = absl::Minutes(1);
 // What a killed process loses of reservations, at most.
 constexpr absl::Duration kLedgerPeriod = absl::Milliseconds(20);
 // What a power failure may take of the counters of frequency caps.
 constexpr absl::Duration kCapSyncPeriod = absl::Milliseconds(100);
+constexpr absl::Duration kImpressionsPeriod = absl::Minutes(1);
 // A whole catalogue is one Mutate, so that it is changed whole or not at all.
 constexpr uint32_t kAdminMessageBytes = 256 << 20;
 
@@ -91,15 +91,15 @@ class ServerImpl : public Server {
 
  private:
   absl::Status OpenStores(const Clock* clock);
+  absl::Status OpenLedger(const Clock* clock);
+  void PrepareBudgets(const AdIndex& index);
+  // Charges what a crash kept from the ledger.
+  absl::Status StartLedger();
   void OpenImpressions();
   void SaveImpressions();
   std::string ImpressionsFile() const {
     return files::Join(config_.storage().data_dir(), "impressions.bin");
   }
-  absl::Status OpenLedger(const Clock* clock);
-  void PrepareBudgets(const AdIndex& index);
-  // Charges what a crash kept from the ledger.
-  absl::Status StartLedger();
   absl::Status Listen();
   absl::StatusOr<std::unique_ptr<grpc::Server>> BuildServer(
       const std::vector<grpc::Service*>& services, int port,
@@ -132,17 +132,17 @@ class ServerImpl : public Server {
   std::unique_ptr<Periodic> load_catalog_;
   std::unique_ptr<Periodic> merge_catalog_;
   std::unique_ptr<Periodic> retention_;
-  std::unique_ptr<Periodic> save_impressions_;
   std::unique_ptr<Periodic> run_ledger_;
   std::unique_ptr<Periodic> run_pacing_;
   std::unique_ptr<Periodic> sync_caps_;
+  std::unique_ptr<Periodic> save_impressions_;
   std::unique_ptr<RankingRpc> ranking_;
   std::unique_ptr<EventRpc> events_;
   std::unique_ptr<CatalogRpc> catalog_reads_, catalog_admin_;
   std::unique_ptr<ModelRpc> models_;
-  std::unique_ptr<PolicyRpc> policies_;
   std::unique_ptr<BudgetRpc> budget_rpc_;
   std::unique_ptr<CapRpc> cap_admin_;
+  std::unique_ptr<PolicyRpc> policies_;
   std::unique_ptr<grpc::Server> main_, admin_;
   std::unique_ptr<HttpEndpoint> http_;
   Ports ports_;
@@ -179,24 +179,6 @@ absl::Status ServerImpl::OpenStores(const Clock* clock) {
                                   ModelStore(config_.model().model_dir(), name),
                                   log_.get()));
   return absl::OkStatus();
-}
-
-// Counted for the newcomer boost only.
-void ServerImpl::OpenImpressions() {
-  if (!pipeline_->exploration().boosts()) return;
-  impressions_ = std::make_unique<ImpressionCounts>();
-  if (const absl::Status s = impressions_->Load(ImpressionsFile()); !s.ok()) {
-    LOG(ERROR) << "all ads count as new: " << s;
-  }
-  save_impressions_ = std::make_unique<Periodic>(kImpressionsPeriod,
-                                                 [this] { SaveImpressions(); });
-}
-
-void ServerImpl::SaveImpressions() {
-  if (impressions_ == nullptr) return;
-  if (const absl::Status s = impressions_->Save(ImpressionsFile()); !s.ok()) {
-    LOG(ERROR) << "impression counts are not saved: " << s;
-  }
 }
 
 absl::Status ServerImpl::OpenLedger(const Clock* clock) {
@@ -240,6 +222,24 @@ absl::Status ServerImpl::StartLedger() {
     }
   });
   return absl::OkStatus();
+}
+
+// Counted for the newcomer boost only.
+void ServerImpl::OpenImpressions() {
+  if (!pipeline_->exploration().boosts()) return;
+  impressions_ = std::make_unique<ImpressionCounts>();
+  if (const absl::Status s = impressions_->Load(ImpressionsFile()); !s.ok()) {
+    LOG(ERROR) << "all ads count as new: " << s;
+  }
+  save_impressions_ = std::make_unique<Periodic>(kImpressionsPeriod,
+                                                 [this] { SaveImpressions(); });
+}
+
+void ServerImpl::SaveImpressions() {
+  if (impressions_ == nullptr) return;
+  if (const absl::Status s = impressions_->Save(ImpressionsFile()); !s.ok()) {
+    LOG(ERROR) << "impression counts are not saved: " << s;
+  }
 }
 
 absl::Status ServerImpl::Init(const Clock* clock) {
@@ -307,10 +307,12 @@ absl::Status ServerImpl::Listen() {
     event_log = charging_log_.get();
   }
   admissions.push_back(caps_.get());
+  const ExplainStores explain_stores = {catalog_.get(), ledger_.get(),
+                                        caps_.get()};
   ranking_ = std::make_unique<RankingRpc>(
-      pipeline_.get(), &state_, catalog_.get(), replayer_.get(), admissions,
+      pipeline_.get(), &state_, explain_stores, replayer_.get(), admissions,
       ids_.get(), log_.get(), ledger_ == nullptr ? nullptr : &traffic_,
-      &metrics_, impressions_.get());
+      impressions_.get(), &metrics_);
   events_ = std::make_unique<EventRpc>(
       event_log, std::vector<EventSink*>{caps_.get()},
       pipeline_->limits().max_events, &metrics_);

@@ -271,6 +271,35 @@ absl::Status CheckAttribute(const v1::Attribute& attribute) {
   return absl::OkStatus();
 }
 
+// ---- frequency caps ----
+
+absl::Status CheckCaps(
+    const google::protobuf::RepeatedPtrField<v1::FrequencyCap>& caps) {
+  if (caps.size() > kMaxCaps) {
+    return Bad("frequency_caps", absl::StrCat("has ", caps.size(), "; at most ",
+                                              kMaxCaps, " are allowed"));
+  }
+  for (int i = 0; i < caps.size(); ++i) {
+    const v1::FrequencyCap& cap = caps[i];
+    const std::string name = absl::StrCat("frequency_caps[", i, "].");
+    if (cap.impressions() == 0) {
+      return Bad(name + "impressions", "0 must be >= 1");
+    }
+    const int64_t seconds = CapWindowSeconds(cap);
+    if (seconds == 0) {
+      return Bad(name + "unit", absl::StrCat(static_cast<int>(cap.unit()),
+                                             " is not a known unit"));
+    }
+    if (seconds > kMaxCapWindowSeconds) {
+      return Bad(name + "length",
+                 absl::StrCat(cap.length(), " makes a window of ", seconds,
+                              " seconds; at most 5 weeks (",
+                              kMaxCapWindowSeconds, ") are allowed"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 // ---- what the auction reads ----
 
 absl::Status CheckReserve(int64_t reserve_micros) {
@@ -329,35 +358,6 @@ absl::Status CheckTags(
     RETURN_IF_ERROR(CheckId(field, tag));
     if (!seen.insert(tag).second) {
       return Bad(field, absl::StrCat("has ", Quoted(tag), " twice"));
-    }
-  }
-  return absl::OkStatus();
-}
-
-// ---- frequency caps ----
-
-absl::Status CheckCaps(
-    const google::protobuf::RepeatedPtrField<v1::FrequencyCap>& caps) {
-  if (caps.size() > kMaxCaps) {
-    return Bad("frequency_caps", absl::StrCat("has ", caps.size(), "; at most ",
-                                              kMaxCaps, " are allowed"));
-  }
-  for (int i = 0; i < caps.size(); ++i) {
-    const v1::FrequencyCap& cap = caps[i];
-    const std::string name = absl::StrCat("frequency_caps[", i, "].");
-    if (cap.impressions() == 0) {
-      return Bad(name + "impressions", "0 must be >= 1");
-    }
-    const int64_t seconds = CapWindowSeconds(cap);
-    if (seconds == 0) {
-      return Bad(name + "unit", absl::StrCat(static_cast<int>(cap.unit()),
-                                             " is not a known unit"));
-    }
-    if (seconds > kMaxCapWindowSeconds) {
-      return Bad(name + "length",
-                 absl::StrCat(cap.length(), " makes a window of ", seconds,
-                              " seconds; at most 5 weeks (",
-                              kMaxCapWindowSeconds, ") are allowed"));
     }
   }
   return absl::OkStatus();

@@ -54,9 +54,9 @@ int main(int argc, char** argv) {
   adrank::AddEventsCommand(line);
   adrank::AddModelsCommand(line);
   adrank::AddStatusCommand(line);
-  adrank::AddEvaluatePolicyCommand(line);
   adrank::AddBudgetsCommand(line);
   adrank::AddCapsCommand(line);
+  adrank::AddEvaluatePolicyCommand(line);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -19,8 +19,8 @@
 #include "proto/catalog.pb.h"
 #include "proto/common.pb.h"
 #include "server/admission.h"
-#include "server/trigger/ad_tags.h"
 #include "server/caps/cap_table.h"
+#include "server/trigger/ad_tags.h"
 #include "server/trigger/conjunction_index.h"
 #include "server/trigger/keyword_index.h"
 #include "server/trigger/keyword_set.h"
@@ -97,8 +97,10 @@ struct Retrieval {
   uint32_t filtered_by[kVetoes] = {};
   // More than `limit` ads matched without a veto; matches has the best. Exact.
   bool truncated = false;
-  // Campaigns of ads filtered by kBudget, in no order, repeated.
+  // Campaigns of ads filtered by kBudget, in no order, repeated; and those ads,
+  // with the bids they would have had.
   std::vector<uint32_t> closed_campaigns;
+  std::vector<AdMatch> closed;
   // Why matches is empty; UNSPECIFIED when it is not. BUDGET or FREQUENCY_CAP
   // when an ad that passed all else was kept out by that.
   v1::NoAdReason reason = v1::NO_AD_REASON_UNSPECIFIED;

@@ -230,7 +230,7 @@ TEST(BudgetAccount, AnyPriceAndProbabilityCanBeAddedAndTakenAway) {
 TEST(BudgetPolicy, NamesTheFieldThatIsOutOfRange) {
   v1::BudgetConfig config;
   ASSERT_OK_AND_ASSIGN(const BudgetPolicy policy, BudgetPolicy::Create(config));
-  EXPECT_EQ(policy.reservation_ms, 3'600'000);
+  EXPECT_EQ(policy.reservation_ms, 600'000);
   EXPECT_EQ(policy.billing_ms, kDayMs);
   const auto expect_bad = [&](const char* field) {
     EXPECT_THAT(BudgetPolicy::Create(config),
