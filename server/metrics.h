@@ -16,6 +16,8 @@
 
 namespace adrank {
 
+struct LedgerStats;
+struct TrafficCounts;
 struct CapStats;
 struct CapStoreStats;
 
@@ -35,8 +37,12 @@ enum class Rpc {
   kModelStatus,
   kPromote,
   kRollback,
+  kGetPacing,
+  kListBudgets,
+  kAuditBudgets,
   kGetUserCaps,
   kForgetUserCaps,
+  kReplayPolicy,
 };
 
 // Thread-safe.
@@ -63,6 +69,7 @@ class Metrics {
   void CatalogBuilt(const AdIndex& index, double seconds);
   void CatalogBuildFailed();
   void EventLogStats(const EventLogStats& stats);
+  void BudgetStats(const LedgerStats& stats, const TrafficCounts& traffic);
   void FrequencyCaps(const CapStats& caps, const CapStoreStats& store);
 
   // The exposition text; process metrics are read now.

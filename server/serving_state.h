@@ -3,6 +3,7 @@
 #define ADRANK_SERVER_SERVING_STATE_H_
 
 #include <memory>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -20,12 +21,17 @@ struct ServingSnapshot {
   // Null when bundle is.
   std::shared_ptr<const AdFeatureCache> ad_features;
 
-  static ServingSnapshot Of(std::shared_ptr<const ModelBundle> bundle,
-                            std::shared_ptr<const AdIndex> index);
+  // `base_features`: of bundle and index->base(), where known already.
+  static ServingSnapshot Of(
+      std::shared_ptr<const ModelBundle> bundle,
+      std::shared_ptr<const AdIndex> index,
+      std::shared_ptr<const AdFeatureCache> base_features = nullptr);
 };
 
 // Thread-safe. Readers never wait for a build: a new cache is built beside the
-// old one, then everything is replaced at once.
+// old one, then everything is replaced at once. Nor do they free what was
+// replaced: that is kept until no reader has it, and freed by a setter or
+// Sweep.
 class ServingState {
  public:
   ServingState();
@@ -37,14 +43,30 @@ class ServingState {
   void SetBundle(std::shared_ptr<const ModelBundle> bundle);
   void SetIndex(std::shared_ptr<const AdIndex> index);
 
+  // Builds the ad features of an index without a base that is about to be set,
+  // or to be the base of one, so that SetIndex finds them. Slow; setters do not
+  // wait for it.
+  void Prepare(std::shared_ptr<const AdIndex> index);
+
+  // Frees what was replaced and is no longer read.
+  void Sweep();
+
  private:
   void Replace(std::shared_ptr<const ModelBundle> bundle,
                std::shared_ptr<const AdIndex> index)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(build_mu_);
+  void SweepRetired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(build_mu_);
+  // Of the pair, when the current snapshot or a prepared one has them.
+  std::shared_ptr<const AdFeatureCache> KnownFeatures(
+      const ModelBundle* bundle, const AdIndex* index) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(build_mu_);
 
   absl::Mutex build_mu_ ABSL_ACQUIRED_BEFORE(mu_);  // one build at a time
   mutable absl::Mutex mu_;
   std::shared_ptr<const ServingSnapshot> current_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<const ServingSnapshot> prepared_ ABSL_GUARDED_BY(build_mu_);
+  std::vector<std::shared_ptr<const ServingSnapshot>> retired_
+      ABSL_GUARDED_BY(build_mu_);
 };
 
 }  // namespace adrank

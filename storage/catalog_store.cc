@@ -10,9 +10,11 @@
 #include "storage/catalog_store.h"
 
 #include <algorithm>
+#include <deque>
 #include <utility>
 
 #include "absl/base/internal/endian.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
@@ -22,6 +24,8 @@
 #include "base/status_macros.h"
 #include "rocksdb/cache.h"
 #include "rocksdb/utilities/write_batch_with_index.h"
+#include "storage/catalog_history.h"
+#include "storage/catalog_part.h"
 #include "storage/rocks.h"
 
 namespace adrank {
@@ -32,6 +36,8 @@ constexpr size_t kBlockCacheBytes = 64 << 20;
 constexpr size_t kMaxIdBytes = 128;
 // Of CatalogSpec's families.
 constexpr size_t kEntities = 1, kHistory = 2, kChildren = 3;
+// What LoadChanges remembers at most.
+constexpr size_t kRecentChanges = 1 << 20;
 
 absl::string_view Noun(v1::EntityType type) {
   switch (type) {
@@ -52,17 +58,6 @@ std::string Name(const v1::EntityKey& key) {
   return absl::StrCat(Noun(key.type()), " \"", key.id(), "\"");
 }
 
-std::string EntityBytes(const v1::EntityKey& key) {
-  return absl::StrCat(std::string(1, static_cast<char>(key.type())), key.id());
-}
-
-// Prefix of the history and of the children of an entity.
-std::string OwnerBytes(const v1::EntityKey& key) {
-  return absl::StrCat(std::string(1, static_cast<char>(key.type())),
-                      std::string(1, static_cast<char>(key.id().size())),
-                      key.id());
-}
-
 std::string HistoryBytes(const v1::EntityKey& key, int64_t version,
                          uint32_t index) {
   char buffer[12];
@@ -70,13 +65,6 @@ std::string HistoryBytes(const v1::EntityKey& key, int64_t version,
   absl::big_endian::Store32(buffer + 8, ~index);
   return absl::StrCat(OwnerBytes(key),
                       absl::string_view(buffer, sizeof(buffer)));
-}
-
-v1::EntityKey MakeKey(v1::EntityType type, const std::string& id) {
-  v1::EntityKey key;
-  key.set_type(type);
-  key.set_id(id);
-  return key;
 }
 
 // The entity that this one refers to; UNSPECIFIED for advertisers.
@@ -143,7 +131,8 @@ class CatalogStoreImpl final : public CatalogStore {
         path_(database->path),
         clock_(clock),
         database_(std::move(database)),
-        version_(version) {}
+        version_(version),
+        recent_since_(version) {}
 
   absl::StatusOr<ApplyResult> Apply(
       absl::Span<const v1::CatalogOperation> operations,
@@ -153,6 +142,12 @@ class CatalogStoreImpl final : public CatalogStore {
     return version_;
   }
   absl::StatusOr<std::pair<v1::Catalog, int64_t>> Load() override;
+  absl::StatusOr<CatalogChanges> LoadChanges(
+      int64_t since,
+      const std::function<
+          std::vector<std::string>(absl::Span<const v1::EntityKey>)>& also,
+      size_t max_groups) override;
+  absl::StatusOr<v1::Catalog> LoadVersion(int64_t version) override;
   absl::StatusOr<std::vector<v1::CatalogEntity>> List(
       v1::EntityType type, const v1::EntityKey& after, uint32_t limit) override;
   absl::StatusOr<v1::CatalogEntity> Get(const v1::EntityKey& key) override;
@@ -168,6 +163,8 @@ class CatalogStoreImpl final : public CatalogStore {
     int64_t time_ms = 0;
     uint32_t index = 0;  // of the operation
   };
+  // Entities of which one is not added twice, by EntityBytes.
+  using Seen = absl::flat_hash_set<std::string>;
 
   // Makes the store writable again after a failed write: told to go on, or
   // opened anew. Unavailable, with the store as it was, while the disk is full.
@@ -198,6 +195,8 @@ class CatalogStoreImpl final : public CatalogStore {
                       absl::Status* error);
   absl::Status Remove(const v1::EntityKey& key, Change* change,
                       absl::Status* error);
+  void Remember(absl::Span<const v1::CatalogOperation> operations,
+                const ApplyResult& result) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Empty (ENTITY_NOT_SET) when there is none.
   absl::StatusOr<v1::CatalogEntity> Find(const v1::EntityKey& key,
                                          Change* change);
@@ -205,6 +204,13 @@ class CatalogStoreImpl final : public CatalogStore {
   // Name of an entity that refers to `key`; empty when there is none.
   absl::StatusOr<std::string> AnyChild(const v1::EntityKey& key,
                                        Change* change);
+  // Adds the entity and all above it; AddBelow also all below it.
+  absl::Status AddAbove(const v1::EntityKey& key, Change* change, Seen* seen,
+                        v1::Catalog* out);
+  absl::Status AddBelow(const v1::EntityKey& key, Change* change, Seen* seen,
+                        v1::Catalog* out);
+  absl::Status AddAffected(absl::Span<const v1::CatalogOperation> operations,
+                           Change* change, ApplyResult* result);
   std::string ChildBytes(const v1::EntityKey& parent,
                          const v1::EntityKey& child) const {
     return OwnerBytes(parent) + EntityBytes(child);
@@ -218,6 +224,9 @@ class CatalogStoreImpl final : public CatalogStore {
   // Changed with both held. Null when it could not be opened anew.
   std::shared_ptr<const rocks::Database> database_;
   int64_t version_ ABSL_GUARDED_BY(mu_);
+  // What changed after version recent_since_, in the order of versions.
+  std::deque<std::pair<int64_t, v1::EntityKey>> recent_ ABSL_GUARDED_BY(mu_);
+  int64_t recent_since_ ABSL_GUARDED_BY(mu_);
 };
 
 absl::StatusOr<v1::CatalogEntity> CatalogStoreImpl::Find(
@@ -337,6 +346,52 @@ absl::Status CatalogStoreImpl::ApplyOne(const v1::CatalogOperation& operation,
       line.SerializeAsString()));
 }
 
+absl::Status CatalogStoreImpl::AddAbove(const v1::EntityKey& key,
+                                        Change* change, Seen* seen,
+                                        v1::Catalog* out) {
+  if (!HasParent(key) || !seen->insert(EntityBytes(key)).second) {
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(v1::CatalogEntity entity, Find(key, change));
+  const v1::EntityKey parent = ParentOf(entity);
+  AddEntity(&entity, out);
+  return AddAbove(parent, change, seen, out);
+}
+
+absl::Status CatalogStoreImpl::AddBelow(const v1::EntityKey& key,
+                                        Change* change, Seen* seen,
+                                        v1::Catalog* out) {
+  RETURN_IF_ERROR(AddAbove(key, change, seen, out));
+  if (key.type() == v1::ENTITY_TYPE_AD) return absl::OkStatus();
+  const std::string prefix = OwnerBytes(key);
+  std::unique_ptr<rocksdb::Iterator> it(change->batch.NewIteratorWithBase(
+      children(), db()->NewIterator(rocksdb::ReadOptions(), children())));
+  for (it->Seek(prefix); it->Valid() && it->key().starts_with(prefix);
+       it->Next()) {
+    absl::string_view child = rocks::View(it->key());
+    child.remove_prefix(prefix.size());
+    RETURN_IF_ERROR(AddBelow(MakeKey(static_cast<v1::EntityType>(child[0]),
+                                     std::string(child.substr(1))),
+                             change, seen, out));
+  }
+  return ToStatus(it->status());
+}
+
+absl::Status CatalogStoreImpl::AddAffected(
+    absl::Span<const v1::CatalogOperation> operations, Change* change,
+    ApplyResult* result) {
+  Seen seen;
+  for (size_t i = 0; i < operations.size(); ++i) {
+    const v1::CatalogEntity& entity = operations[i].upsert();
+    if (!result->errors[i].ok() ||
+        !(entity.has_campaign() || entity.has_ad_group())) {
+      continue;
+    }
+    RETURN_IF_ERROR(AddBelow(KeyOf(entity), change, &seen, &result->affected));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CatalogStoreImpl::Recover() {
   if (database_ != nullptr && db()->Resume().ok()) return absl::OkStatus();
   // RocksDB does not resume after a failed write of its write-ahead log.
@@ -355,6 +410,8 @@ absl::Status CatalogStoreImpl::Recover() {
   if (!opened.ok()) return absl::UnavailableError(opened.status().message());
   // A write that failed may have reached the disk nevertheless.
   ASSIGN_OR_RETURN(version_, ReadVersion(**opened));
+  recent_.clear();
+  recent_since_ = version_;
   LOG(WARNING) << "catalogue " << path_ << " was opened anew, version "
                << version_;
   absl::MutexLock lock(&database_mu_);
@@ -389,6 +446,9 @@ absl::StatusOr<ApplyResult> CatalogStoreImpl::Apply(
     result.applied += error.ok();
     result.errors.push_back(std::move(error));
   }
+  if (options.want_affected) {
+    RETURN_IF_ERROR(AddAffected(operations, &change, &result));
+  }
   if (options.validate_only || (failed && !options.partial_failure)) {
     result.applied = 0;
   }
@@ -402,7 +462,26 @@ absl::StatusOr<ApplyResult> CatalogStoreImpl::Apply(
   RETURN_IF_ERROR(ToStatus(db()->Write(synced, change.batch.GetWriteBatch())));
   version_ = change.version;
   result.version = version_;
+  Remember(operations, result);
   return result;
+}
+
+void CatalogStoreImpl::Remember(
+    absl::Span<const v1::CatalogOperation> operations,
+    const ApplyResult& result) {
+  for (size_t i = 0; i < operations.size(); ++i) {
+    if (result.errors[i].ok()) {
+      recent_.emplace_back(result.version, KeyOf(operations[i]));
+    }
+  }
+  while (recent_.size() > kRecentChanges) {
+    recent_since_ = recent_.front().first;
+    recent_.pop_front();
+  }
+  // A version is known whole or not at all.
+  while (!recent_.empty() && recent_.front().first == recent_since_) {
+    recent_.pop_front();
+  }
 }
 
 absl::Status CatalogStoreImpl::Parse(rocksdb::Iterator* it,
@@ -435,22 +514,66 @@ absl::StatusOr<std::pair<v1::Catalog, int64_t>> CatalogStoreImpl::Load() {
     v1::CatalogEntity entity;
     for (it->SeekToFirst(); it->Valid() && status.ok(); it->Next()) {
       status = Parse(it.get(), &entity);
-      v1::Catalog& catalog = result.first;
-      if (entity.has_advertiser()) {
-        catalog.add_advertisers()->Swap(entity.mutable_advertiser());
-      } else if (entity.has_campaign()) {
-        catalog.add_campaigns()->Swap(entity.mutable_campaign());
-      } else if (entity.has_ad_group()) {
-        catalog.add_ad_groups()->Swap(entity.mutable_ad_group());
-      } else if (entity.has_ad()) {
-        catalog.add_ads()->Swap(entity.mutable_ad());
-      }
+      AddEntity(&entity, &result.first);
     }
     status.Update(ToStatus(it->status()));
   }
   pin->db->ReleaseSnapshot(options.snapshot);
   RETURN_IF_ERROR(status);
   return result;
+}
+
+absl::StatusOr<CatalogChanges> CatalogStoreImpl::LoadChanges(
+    int64_t since,
+    const std::function<
+        std::vector<std::string>(absl::Span<const v1::EntityKey>)>& also,
+    size_t max_groups) {
+  CatalogChanges changes;
+  std::shared_ptr<const rocks::Database> pin;
+  const rocksdb::Snapshot* snapshot;
+  {
+    absl::MutexLock lock(&mu_);
+    if (since < recent_since_ || since > version_) {
+      return absl::OutOfRangeError(absl::StrCat("catalogue ", path_,
+                                                ": the changes since version ",
+                                                since, " are not known"));
+    }
+    for (auto it = recent_.rbegin(); it != recent_.rend(); ++it) {
+      if (it->first <= since) break;
+      changes.keys.push_back(it->second);
+    }
+    ASSIGN_OR_RETURN(pin, Pin());
+    snapshot = pin->db->GetSnapshot();
+    changes.version = version_;
+  }
+  KeepDistinct(&changes.keys);
+  const absl::Status status = LoadCatalogPart(
+      {pin->db.get(), pin->families[kEntities], pin->families[kChildren],
+       snapshot, absl::StrCat("catalogue ", path_)},
+      changes.keys, also(changes.keys), max_groups, &changes.part);
+  pin->db->ReleaseSnapshot(snapshot);
+  RETURN_IF_ERROR(status);
+  return changes;
+}
+
+absl::StatusOr<v1::Catalog> CatalogStoreImpl::LoadVersion(int64_t version) {
+  rocksdb::ReadOptions options = rocks::ScanOptions();
+  std::shared_ptr<const rocks::Database> pin;
+  {
+    absl::MutexLock lock(&mu_);
+    if (version < 0 || version > version_) {
+      return absl::NotFoundError(
+          absl::StrCat("catalogue ", path_, ": version ", version,
+                       " was never made; the newest is ", version_));
+    }
+    if (version == 0) return v1::Catalog();
+    ASSIGN_OR_RETURN(pin, Pin());
+    options.snapshot = pin->db->GetSnapshot();
+  }
+  absl::StatusOr<v1::Catalog> catalog = CatalogAt(
+      pin->db.get(), pin->families[kHistory], options, path_, version);
+  pin->db->ReleaseSnapshot(options.snapshot);
+  return catalog;
 }
 
 absl::StatusOr<std::vector<v1::CatalogEntity>> CatalogStoreImpl::List(

@@ -4,6 +4,7 @@
 #define ADRANK_STORAGE_CATALOG_STORE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,6 +27,8 @@ v1::EntityKey KeyOf(const v1::CatalogOperation& operation);
 struct ApplyOptions {
   bool partial_failure = false;
   bool validate_only = false;
+  // Fill in ApplyResult.affected.
+  bool want_affected = false;
 };
 
 struct ApplyResult {
@@ -35,6 +38,20 @@ struct ApplyResult {
   // partial_failure).
   uint32_t applied = 0;
   int64_t version = 0;
+  // The campaigns and ad groups that good operations put in or replaced, as all
+  // good operations leave them, with everything above and below them.
+  v1::Catalog affected;
+};
+
+// What makes the catalogue of one version that of a later one.
+struct CatalogChanges {
+  int64_t version = 0;
+  // Changed or removed since, each once.
+  std::vector<v1::EntityKey> keys;
+  // What is there now of the changed entities and of everything below them, and
+  // of the ad groups asked for besides: ad groups whole, with all their ads,
+  // their campaigns and advertisers. Sorted by id.
+  v1::Catalog part;
 };
 
 // Thread-safe. Durable when Apply returns.
@@ -57,6 +74,22 @@ class CatalogStore {
 
   // The whole catalogue and its version, consistently. Sorted by id.
   virtual absl::StatusOr<std::pair<v1::Catalog, int64_t>> Load() = 0;
+
+  // What changed after version `since`, consistently, in time proportional to
+  // it. `also` names ad groups to load besides, given what changed (those that
+  // were above an ad before it moved, say). OutOfRange: the store no longer
+  // knows, Load instead; it knows the last million changes since it was opened.
+  // ResourceExhausted: more than `max_groups` ad groups would be loaded.
+  virtual absl::StatusOr<CatalogChanges> LoadChanges(
+      int64_t since,
+      const std::function<
+          std::vector<std::string>(absl::Span<const v1::EntityKey>)>& also,
+      size_t max_groups) = 0;
+
+  // The catalogue as Load gave it when it had this version, from the history of
+  // all changes. NotFound for a version that was never made; FailedPrecondition
+  // when the history does not reach it. Reads the whole history.
+  virtual absl::StatusOr<v1::Catalog> LoadVersion(int64_t version) = 0;
 
   // Up to `limit` entities in (type, id) order, after `after` (exclusive; an
   // empty id means "from the start"). `type` UNSPECIFIED: all.

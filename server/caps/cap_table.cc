@@ -6,12 +6,15 @@
 
 namespace adrank {
 
-void CapTable::Add(
+void CapTable::Set(
     CapLevel level, uint32_t number, absl::string_view id,
     const google::protobuf::RepeatedPtrField<v1::FrequencyCap>& caps) {
-  if (caps.empty()) return;
   CappedEntity entity;
   entity.key = CapKey(level, id);
+  // What was there stays in the arrays, unreachable.
+  by_key_.erase(entity.key);
+  by_number_[static_cast<size_t>(level)].erase(number);
+  if (caps.empty()) return;
   entity.level = level;
   entity.number = number;
   entity.begin = static_cast<uint32_t>(caps_.size());

@@ -31,8 +31,8 @@ struct CappedEntity {
 // thread-safe. Its size is that of what has caps.
 class CapTable {
  public:
-  // Nothing when `caps` is empty.
-  void Add(CapLevel level, uint32_t number, absl::string_view id,
+  // The entity's caps are these now; none when `caps` is empty.
+  void Set(CapLevel level, uint32_t number, absl::string_view id,
            const google::protobuf::RepeatedPtrField<v1::FrequencyCap>& caps);
 
   bool empty() const { return entities_.empty(); }

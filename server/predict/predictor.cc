@@ -103,12 +103,12 @@ bool Prediction::AddAd(const PredictItem& item, Chunk* chunk) const {
     bundle_->extractor().ExtractAd(*item.snapshot, &chunk->features.ads);
     return false;
   }
-  const FeatureBatch& features = cache_->features();
-  CopyRow(features, item.ad, &chunk->features.ads);
-  const auto rows = cache_->rows().begin();
+  const AdFeatureCache::Row cached = cache_->Find(item.ad);
+  CopyRow(cached.features, cached.row, &chunk->features.ads);
+  const auto rows = cached.rows.begin();
   chunk->rows.ads.insert(chunk->rows.ads.end(),
-                         rows + features.offsets[item.ad],
-                         rows + features.offsets[item.ad + 1]);
+                         rows + cached.features.offsets[cached.row],
+                         rows + cached.features.offsets[cached.row + 1]);
   return true;
 }
 
@@ -132,6 +132,16 @@ absl::Span<const float> Prediction::logits(size_t p) const {
 Prediction::Scored Prediction::scored(size_t p, size_t i) const {
   const Chunk& chunk = score_sets_[Set(p)].chunks[i / kChunk];
   return {chunk.features, chunk.rows, i % kChunk};
+}
+
+double Prediction::LogitDeviation(size_t p, size_t i) const {
+  if (bundle_ == nullptr || bundle_->uncertainty() == nullptr) return 0;
+  const Scored s = scored(p, i);
+  const double variance =
+      bundle_->uncertainty()->LogitVariance(s.features, s.rows, s.row);
+  const v1::Calibrator& calibrator = bundle_->manifest().calibrator();
+  return std::sqrt(variance) *
+         (calibrator.has_platt() ? calibrator.platt().slope() : 1);
 }
 
 uint64_t Prediction::Fingerprint(size_t p, size_t i) const {

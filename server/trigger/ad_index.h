@@ -14,11 +14,13 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "google/protobuf/repeated_field.h"
 #include "proto/catalog.pb.h"
 #include "proto/common.pb.h"
 #include "server/admission.h"
 #include "server/caps/cap_table.h"
+#include "server/trigger/ad_tags.h"
 #include "server/trigger/conjunction_index.h"
 #include "server/trigger/keyword_index.h"
 #include "server/trigger/keyword_set.h"
@@ -27,23 +29,30 @@
 
 namespace adrank {
 
-// An ad of the catalogue with what it inherits.
+struct CatalogChanges;
+
+// An ad of the catalogue with what it inherits. The numbers are AdIndex's.
 struct IndexedAd {
   v1::AdSnapshot snapshot;
   // What the log stores of it; computed once, shared by all decisions.
   std::shared_ptr<const EncodedAd> encoded;
   std::string landing_url;
-  int64_t bid_micros = 0;   // the ad group's
-  uint32_t group = 0;       // AdIndex's own numbers
-  uint32_t campaign = 0;    // below AdIndexStats::campaigns
-  uint32_t advertiser = 0;  // below AdIndexStats::advertisers
+  int64_t bid_micros = 0;                   // the ad group's
+  uint32_t group = 0;                       // below AdIndex::groups()
+  uint32_t campaign = 0;                    // below AdIndex::campaigns()
+  uint32_t advertiser = 0;                  // below AdIndex::advertisers()
+  v1::BidType bid_type = v1::BID_TYPE_CPC;  // the ad group's; never UNSPECIFIED
+  float quality = 1;
+  double conversion_rate = 1;          // the ad group's
+  int64_t reserve_micros = 0;          // the advertiser's
+  std::shared_ptr<const AdTags> tags;  // null: none
 };
 
 // Why an ad that matched is not a candidate.
 enum class Veto : uint8_t {
   kStatus,    // the ad or a parent is paused
   kSchedule,  // outside [start_time, end_time) of the campaign
-  kBlocked,   // the request blocks the advertiser
+  kBlocked,   // the request blocks the advertiser, the ad or a category
   kNegativeKeyword,
   kBudget,        // the campaign's is spent or promised
   kFrequencyCap,  // the user has seen the ad, its group or campaign enough
@@ -70,6 +79,10 @@ struct RetrieveRequest {
       nullptr;
   // What budgets and caps say. Null: nothing.
   const AdmissionTerms* terms = nullptr;
+  // Ads and Ad.categories that may not show. Null: none.
+  const google::protobuf::RepeatedPtrField<std::string>* blocked_ads = nullptr;
+  const google::protobuf::RepeatedPtrField<std::string>* blocked_categories =
+      nullptr;
 };
 
 struct Retrieval {
@@ -84,8 +97,10 @@ struct Retrieval {
   uint32_t filtered_by[kVetoes] = {};
   // More than `limit` ads matched without a veto; matches has the best. Exact.
   bool truncated = false;
-  // Campaigns of ads filtered by kBudget, in no order, repeated.
+  // Campaigns of ads filtered by kBudget, in no order, repeated; and those ads,
+  // with the bids they would have had.
   std::vector<uint32_t> closed_campaigns;
+  std::vector<AdMatch> closed;
   // Why matches is empty; UNSPECIFIED when it is not. BUDGET or FREQUENCY_CAP
   // when an ad that passed all else was kept out by that.
   v1::NoAdReason reason = v1::NO_AD_REASON_UNSPECIFIED;
@@ -96,15 +111,21 @@ v1::NoAdReason EmptyReason(const Retrieval& retrieval);
 
 // Per-request storage that is used again; one a thread.
 struct RetrieveScratch {
-  ResolvedContext context;
-  ResolvedQuery query;
-  std::vector<uint32_t> blocked;          // advertisers, sorted
+  // What the request says to the base, and to the changes upon it.
+  struct Part {
+    ResolvedContext context;
+    ResolvedQuery query;
+    bool negatives = false;  // some negative keyword matches the query
+  };
+  Part parts[2];
+  std::vector<uint32_t> blocked;  // advertisers, sorted
+  BlockedTags blocked_tags;
   const AdmissionTerms* terms = nullptr;  // of the request
   ConjunctionIndex::Walk walk;
   KeywordIndex::Scratch keywords;
   std::vector<uint32_t> positives;  // that match the query
   std::vector<uint64_t> bitmap;     // all zero between uses
-  bool negatives = false;           // some negative keyword matches the query
+  std::vector<AdMatch> merged;
 };
 
 struct AdIndexStats {
@@ -120,10 +141,10 @@ struct AdIndexStats {
 // group is true and, if the ad group has positive keywords, one of them matches
 // the query; unless it is vetoed: by a negative keyword of the ad group (of its
 // own match type) or of the campaign (as BROAD), by the status of the ad or a
-// parent, by the campaign's schedule, by the request's blocked advertisers, by
-// a spent budget, by a frequency cap. Of
-// several keywords that match, the reported one is the first by (EXACT, PHRASE,
-// BROAD), then the highest bid, then the catalogue's order.
+// parent, by the campaign's schedule, by the request (its advertiser, the ad, a
+// category), by a spent budget, by a frequency cap. Of several keywords that
+// match, the reported one is the first by (EXACT, PHRASE, BROAD), then the
+// highest bid, then the catalogue's order.
 //
 // Ads of groups without positive keywords are documents of a ConjunctionIndex
 // in the order of matches, and the search ends with the first that is beyond
@@ -132,35 +153,99 @@ struct AdIndexStats {
 // kMaxConjunctions is looked at by every request, and evaluated. Groups with
 // positive keywords are found by a KeywordIndex, all that match the query;
 // their targeting is evaluated then. Immutable and thread-safe.
+//
+// A catalogue that changed is indexed in time proportional to the change: an
+// index may stand on another, its base, which it shares. It has the ad groups
+// that differ from the base's, each whole (with its ads, campaign and
+// advertiser), and a mark on every group of the base that no longer holds. A
+// request searches both and merges; nobody can tell such an index from one that
+// was built anew, but by base() and by numbers: the base's entities keep
+// theirs, changed or not, and new ones get those beyond. So numbers mean the
+// same id in all indices on one base.
 class AdIndex {
  public:
   // InvalidArgument, naming the entity, for a repeated id, an unknown parent,
   // an expression over its limits, or an ad group whose bid is not positive.
   static absl::StatusOr<std::shared_ptr<const AdIndex>> Build(
       const v1::Catalog& catalog, int64_t version);
+  // The catalogue of `base` with `changes`. InvalidArgument as Build.
+  // REQUIRES: base->base() is null, and GroupsOf(changes.keys) of it were
+  // loaded (CatalogStore::LoadChanges).
+  static absl::StatusOr<std::shared_ptr<const AdIndex>> BuildOn(
+      std::shared_ptr<const AdIndex> base, const CatalogChanges& changes);
   // Of no ads, version 0.
   static std::shared_ptr<const AdIndex> Empty();
+
+  // Null: built anew.
+  const std::shared_ptr<const AdIndex>& base() const { return base_; }
+  // With a base: the numbers of the ads that this index has of its own. All
+  // others are the base's.
+  absl::Span<const uint32_t> changed_ads() const { return ad_numbers_; }
+  // Ids of the ad groups here which may change when the entities named do.
+  // REQUIRES: base() is null.
+  std::vector<std::string> GroupsOf(
+      absl::Span<const v1::EntityKey> entities) const;
 
   int64_t version() const { return version_; }
   const AdIndexStats& stats() const { return stats_; }
 
-  // Ads are numbered 0.. in the order of their ids.
-  size_t size() const { return ads_.size(); }
-  const IndexedAd& ad(uint32_t i) const { return ads_[i]; }
+  // Numbers of entities are below these; one number, one id. Without a base ads
+  // are numbered in the order of their ids and all numbers are in use. With
+  // one, what the base has and the catalogue no longer keeps its number: Find
+  // does not find it, Retrieve does not return it, Eligible is false.
+  size_t size() const { return numbers_.ads; }
+  size_t groups() const { return numbers_.groups; }
+  size_t campaigns() const { return numbers_.campaigns; }
+  size_t advertisers() const { return numbers_.advertisers; }
+  const IndexedAd& ad(uint32_t i) const {
+    const Place place = PlaceOf(i);
+    return place.part->ads_[place.local];
+  }
   // As written in the catalogue; empty for kNoKeyword.
   absl::string_view keyword(uint32_t i) const;
   std::optional<uint32_t> Find(absl::string_view ad_id) const;
+  std::optional<uint32_t> FindGroup(absl::string_view id) const;
+  std::optional<uint32_t> FindCampaign(absl::string_view id) const;
   std::optional<uint32_t> FindAdvertiser(absl::string_view id) const;
-  // REQUIRES: i < stats().campaigns, stats().ad_groups.
-  const std::string& campaign_id(uint32_t i) const { return campaigns_[i].id; }
-  const std::string& group_id(uint32_t i) const { return groups_[i].id; }
+  const std::string& group_id(uint32_t i) const;
+  // REQUIRES: i, campaign < campaigns().
+  const std::string& campaign_id(uint32_t i) const { return CampaignOf(i).id; }
+  const v1::Budget& budget(uint32_t campaign) const {
+    return CampaignOf(campaign).budget;
+  }
+  // Serves in [start_ms, end_ms); 0: open on that side.
+  int64_t campaign_start_ms(uint32_t campaign) const {
+    return CampaignOf(campaign).start_ms;
+  }
+  int64_t campaign_end_ms(uint32_t campaign) const {
+    return CampaignOf(campaign).end_ms;
+  }
+  // IANA name; empty is UTC.
+  const std::string& time_zone(uint32_t campaign) const {
+    return CampaignOf(campaign).time_zone;
+  }
 
-  // Frequency caps, by the same numbers.
+  // Frequency caps, by the same numbers; some may be of entities that are gone.
   const CapTable& caps() const { return caps_; }
 
   // Up to `limit` matches. Clears *out first.
   void Retrieve(const RetrieveRequest& request, size_t limit,
                 RetrieveScratch* scratch, Retrieval* out) const;
+
+  // Prepares *scratch for Eligible and MatchedAttributes of this request;
+  // Retrieve does so too.
+  void Resolve(const RetrieveRequest& request, RetrieveScratch* scratch) const;
+  // Whether the ad's targeting is true of the request and no veto hits it;
+  // positive keywords are not asked. Fast: for who finds ads in other ways, and
+  // asks before choosing among them.
+  bool Eligible(uint32_t ad, const RetrieveRequest& request,
+                RetrieveScratch* scratch) const;
+  // Appends what of the context the ad's targeting asks for and found, such as
+  // "country=DE" (TargetingSet::AppendEvidence); nothing twice. For ads that
+  // are served.
+  void MatchedAttributes(uint32_t ad, const RetrieveRequest& request,
+                         const RetrieveScratch& scratch,
+                         std::vector<std::string>* out) const;
 
   // The first of status, schedule, blocked, budget, cap that vetoes an ad which
   // the caller named (its targeting and keywords are not asked).
@@ -185,12 +270,16 @@ class AdIndex {
  private:
   struct CampaignEntry {
     std::string id;
-    uint32_t advertiser = 0;
-    bool enabled = true;  // with its advertiser
+    uint32_t number = 0;
+    uint32_t advertiser = 0;         // into advertisers_
+    uint32_t advertiser_number = 0;  // of the request's
+    bool enabled = true;             // with its advertiser
     bool own_enabled = true;
     int64_t start_ms = 0, end_ms = 0;
     uint32_t targeting = TargetingSet::kAlways;
     uint32_t negatives_begin = 0, negatives_end = 0;  // into negatives_
+    v1::Budget budget;
+    std::string time_zone;
   };
   struct PositiveKeyword {
     uint32_t tokens;  // KeywordSet's number
@@ -206,50 +295,116 @@ class AdIndex {
   };
   struct GroupEntry {
     std::string id;
-    uint32_t campaign = 0;
+    uint32_t number = 0;
+    uint32_t campaign = 0;  // into campaigns_
     bool enabled = true;
     int64_t bid_micros = 0;
+    v1::BidType bid_type = v1::BID_TYPE_CPC;
+    double conversion_rate = 1;
     uint32_t targeting = TargetingSet::kAlways;
     // Sorted so that the first match is the one to report.
     uint32_t positives_begin = 0, positives_end = 0;
     uint32_t negatives_begin = 0, negatives_end = 0;
-    // Ads that are not paused themselves, ascending, into group_ads_.
+    // Ads that are not paused themselves, by id, into group_ads_.
     uint32_t ads_begin = 0, ads_end = 0;
     uint32_t paused_ads = 0;
   };
   struct AdvertiserEntry {
     std::string id;
+    uint32_t number = 0;
     bool enabled = true;
+    int64_t reserve_micros = 0;
   };
   // An ad of a group without positive keywords, as far as most requests need
   // to look at it. Better ones first; those that are paused last.
   struct Document {
     int64_t bid_micros;
-    uint32_t ad;
-    uint32_t group;
-    uint32_t campaign;
-    bool enabled;  // with its parents
-    bool plain;    // no schedule, no negative keywords
-    bool scanned;  // its conjunctions are too many: evaluate the targeting
+    uint32_t ad;        // its number
+    uint32_t group;     // into groups_
+    uint32_t campaign;  // its number
+    bool enabled;       // with its parents
+    bool plain;         // no schedule, no negative keywords
+    bool scanned;       // its conjunctions are too many: evaluate the targeting
   };
   class Builder;
+  using Ids = absl::flat_hash_map<std::string, uint32_t>;
+  using Locals = absl::flat_hash_map<uint32_t, uint32_t>;
+
+  // Where an ad's entry lies.
+  struct Place {
+    const AdIndex* part;
+    uint32_t local;
+  };
+  // One search of one part.
+  struct Search {
+    int64_t time_ms;
+    size_t limit;
+    // One bit a group of the part: it no longer holds. Null: all hold.
+    const std::vector<uint64_t>* dead;
+    RetrieveScratch::Part* part;
+    RetrieveScratch* scratch;
+    Retrieval* out;
+  };
+  class Order;
 
   AdIndex() = default;
+  Place PlaceOf(uint32_t ad) const {
+    if (base_ == nullptr) return {this, ad};
+    const auto it = ad_locals_.find(ad);
+    if (it == ad_locals_.end()) return {base_.get(), ad};
+    return {this, it->second};
+  }
+  const CampaignEntry& CampaignOf(uint32_t number) const {
+    if (base_ == nullptr) return campaigns_[number];
+    const auto it = campaign_locals_.find(number);
+    return it == campaign_locals_.end() ? base_->campaigns_[number]
+                                        : campaigns_[it->second];
+  }
+  // Of the ad's part. REQUIRES: this is the part.
+  const GroupEntry& GroupOf(const IndexedAd& ad) const {
+    return groups_[base_ == nullptr ? ad.group
+                                    : group_locals_.find(ad.group)->second];
+  }
+  static bool Has(const std::vector<uint64_t>& bits, uint32_t i) {
+    return (bits[i / 64] >> (i % 64) & 1) != 0;
+  }
+  // Of the base; the changes do not have it.
+  bool Dead(const IndexedAd& ad) const { return Has(dead_groups_, ad.group); }
+  int PartOf(const AdIndex* part) const {
+    return base_ != nullptr && part == this ? 1 : 0;
+  }
+  void CountOwn();
+  void MakeLocals();
+  void MarkDead(const CatalogChanges& changes);
+  void CountOnBase(const CatalogChanges& changes);
+  void RankNewAds();
+  void ResolvePart(const RetrieveRequest& request, RetrieveScratch* scratch,
+                   RetrieveScratch::Part* part) const;
+  // Appends what this part has. True when some was found by a keyword: then
+  // the matches are in no order.
+  bool SearchPart(const Search& search) const;
+  void Merge(size_t middle, RetrieveScratch* scratch, Retrieval* out) const;
+  std::optional<Veto> VetoOfLocal(uint32_t local, uint32_t ad,
+                                  const RetrieveRequest& request) const;
+  std::string WhyNotLocal(uint32_t local, uint32_t ad,
+                          const RetrieveRequest& request) const;
+  std::string WhyTargeting(const GroupEntry& group,
+                           const ResolvedContext& context) const;
   bool MatchTargeting(const GroupEntry& group, ResolvedContext* context) const;
-  void RetrieveByKeyword(int64_t time_ms, RetrieveScratch* scratch,
-                         Retrieval* out) const;
-  void RetrieveTargeted(int64_t time_ms, size_t limit, RetrieveScratch* scratch,
-                        Retrieval* out) const;
-  // False when `limit` is exceeded.
-  bool AddDocument(const Document& document, int64_t time_ms, size_t limit,
-                   RetrieveScratch* scratch, Retrieval* out) const;
+  void RetrieveByKeyword(const Search& search) const;
+  void RetrieveTargeted(const Search& search) const;
+  // False when there are as many matches as `end`.
+  bool AddDocument(const Document& document, size_t end,
+                   const Search& search) const;
   const NegativeKeyword* FindNegative(const GroupEntry& group,
                                       const ResolvedQuery& query,
                                       bool* of_campaign) const;
+  bool BlocksAd(uint32_t ad, const RetrieveScratch& scratch) const;
   std::optional<Veto> VetoGroup(const GroupEntry& group, int64_t time_ms,
-                                const RetrieveScratch& scratch) const;
-  void AddGroup(uint32_t group, const AdMatch& match, int64_t time_ms,
-                const RetrieveScratch& scratch, Retrieval* out) const;
+                                const RetrieveScratch& scratch,
+                                const RetrieveScratch::Part& part) const;
+  void AddGroup(const GroupEntry& group, const AdMatch& match,
+                const Search& search) const;
   void ResolveBlocked(const RetrieveRequest& request,
                       std::vector<uint32_t>* blocked) const;
   bool AnyKeywordMatches(const GroupEntry& group,
@@ -258,12 +413,17 @@ class AdIndex {
 
   int64_t version_ = 0;
   AdIndexStats stats_;
+  struct {
+    uint32_t ads = 0, groups = 0, campaigns = 0, advertisers = 0;
+  } numbers_;
+  // What differs from the base, when there is one; else everything. Entries
+  // refer to one another by their places in these arrays ("local").
   std::vector<AdvertiserEntry> advertisers_;
   std::vector<CampaignEntry> campaigns_;
   std::vector<GroupEntry> groups_;
   std::vector<IndexedAd> ads_;
   std::vector<uint8_t> ad_enabled_;  // [ads]
-  std::vector<uint32_t> group_ads_;
+  std::vector<uint32_t> group_ads_;  // numbers
   std::vector<PositiveKeyword> positives_;
   std::vector<NegativeKeyword> negatives_;
   std::vector<std::string> keyword_texts_;
@@ -273,9 +433,18 @@ class AdIndex {
   ConjunctionIndex targeted_;     // of documents_
   KeywordIndex keyword_index_;    // of positives_
   KeywordIndex negatives_index_;  // of negatives_
-  CapTable caps_;
-  absl::flat_hash_map<std::string, uint32_t> by_id_;
-  absl::flat_hash_map<std::string, uint32_t> advertiser_by_id_;
+  CapTable caps_;                 // with the base's
+  // Id -> local.
+  Ids by_id_, group_by_id_, campaign_by_id_, advertiser_by_id_;
+
+  // The rest is empty without a base.
+  std::shared_ptr<const AdIndex> base_;
+  std::vector<uint64_t> dead_groups_;  // a bit each of the base's
+  std::vector<uint32_t> ad_numbers_;   // [local]
+  // Number -> local.
+  Locals ad_locals_, group_locals_, campaign_locals_;
+  // [new ads]: how many of the base's have lesser ids.
+  std::vector<uint32_t> new_ad_ranks_;
 };
 
 }  // namespace adrank

@@ -5,13 +5,15 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "server/trigger/ad_index.h"
+#include "storage/catalog_store.h"
 
 namespace adrank {
 namespace {
 
-using Ids = absl::flat_hash_map<std::string, uint32_t>;
+using IdMap = absl::flat_hash_map<std::string, uint32_t>;
 
 bool Enabled(v1::EntityStatus status) {
   return status != v1::ENTITY_STATUS_PAUSED;
@@ -22,7 +24,7 @@ std::string Named(absl::string_view type, absl::string_view id) {
 }
 
 absl::Status Register(absl::string_view type, const std::string& id, size_t i,
-                      Ids* ids) {
+                      IdMap* ids) {
   if (id.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(type, " without an id"));
   }
@@ -35,7 +37,7 @@ absl::Status Register(absl::string_view type, const std::string& id, size_t i,
 
 absl::StatusOr<uint32_t> Parent(absl::string_view type, const std::string& id,
                                 absl::string_view parent_type,
-                                const std::string& parent, const Ids& ids) {
+                                const std::string& parent, const IdMap& ids) {
   const auto it = ids.find(parent);
   if (it == ids.end()) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -67,31 +69,67 @@ struct DocumentTargeting {
 
 class AdIndex::Builder {
  public:
-  explicit Builder(AdIndex* index) : index_(*index) {}
+  explicit Builder(AdIndex* index) : index_(*index), base_(index->base_.get()) {
+    if (base_ == nullptr) return;
+    index_.numbers_ = base_->numbers_;
+    // Whole, so that a request looks into one table; few entities have caps.
+    index_.caps_ = base_->caps_;
+  }
+
+  absl::Status AddAll(const v1::Catalog& catalog) {
+    RETURN_IF_ERROR(AddAdvertisers(catalog));
+    RETURN_IF_ERROR(AddCampaigns(catalog));
+    RETURN_IF_ERROR(AddGroups(catalog));
+    RETURN_IF_ERROR(AddAds(catalog));
+    IndexKeywords();
+    IndexTargeting();
+    return absl::OkStatus();
+  }
+
+ private:
+  // The number of an entity: its number in the base, else the next one; local
+  // without a base.
+  uint32_t Number(const std::string& id, const Ids AdIndex::*ids,
+                  uint32_t* next) const {
+    if (base_ != nullptr) {
+      const Ids& known = base_->*ids;
+      const auto it = known.find(id);
+      if (it != known.end()) return it->second;
+    }
+    return (*next)++;
+  }
 
   absl::Status AddAdvertisers(const v1::Catalog& catalog) {
     for (const v1::Advertiser& a : catalog.advertisers()) {
       RETURN_IF_ERROR(Register("advertiser", a.id(), index_.advertisers_.size(),
                                &index_.advertiser_by_id_));
-      index_.advertisers_.push_back({a.id(), Enabled(a.status())});
+      const uint32_t number = Number(a.id(), &AdIndex::advertiser_by_id_,
+                                     &index_.numbers_.advertisers);
+      index_.advertisers_.push_back(
+          {a.id(), number, Enabled(a.status()), a.reserve_micros()});
     }
     return absl::OkStatus();
   }
 
   absl::Status AddCampaigns(const v1::Catalog& catalog) {
     for (const v1::Campaign& c : catalog.campaigns()) {
-      RETURN_IF_ERROR(
-          Register("campaign", c.id(), index_.campaigns_.size(), &campaigns_));
+      RETURN_IF_ERROR(Register("campaign", c.id(), index_.campaigns_.size(),
+                               &index_.campaign_by_id_));
       CampaignEntry entry;
       entry.id = c.id();
+      entry.number =
+          Number(c.id(), &AdIndex::campaign_by_id_, &index_.numbers_.campaigns);
       ASSIGN_OR_RETURN(entry.advertiser,
                        Parent("campaign", c.id(), "advertiser",
                               c.advertiser_id(), index_.advertiser_by_id_));
+      entry.advertiser_number = index_.advertisers_[entry.advertiser].number;
       entry.own_enabled = Enabled(c.status());
       entry.enabled =
           entry.own_enabled && index_.advertisers_[entry.advertiser].enabled;
       entry.start_ms = c.start_time_ms();
       entry.end_ms = c.end_time_ms();
+      entry.budget = c.budget();
+      entry.time_zone = c.time_zone();
       ASSIGN_OR_RETURN(
           entry.targeting,
           Targeting(c.has_targeting(), c.targeting(), "campaign", c.id()));
@@ -100,7 +138,7 @@ class AdIndex::Builder {
         AddNegative(text, v1::MATCH_TYPE_BROAD);
       }
       entry.negatives_end = NumNegatives();
-      AddCaps(CapLevel::kCampaign, index_.campaigns_.size(), c);
+      AddCaps(CapLevel::kCampaign, entry.number, c);
       index_.campaigns_.push_back(std::move(entry));
     }
     return absl::OkStatus();
@@ -108,8 +146,8 @@ class AdIndex::Builder {
 
   absl::Status AddGroups(const v1::Catalog& catalog) {
     for (const v1::AdGroup& g : catalog.ad_groups()) {
-      RETURN_IF_ERROR(
-          Register("ad_group", g.id(), index_.groups_.size(), &groups_));
+      RETURN_IF_ERROR(Register("ad_group", g.id(), index_.groups_.size(),
+                               &index_.group_by_id_));
       if (g.bid_micros() <= 0) {
         return absl::InvalidArgumentError(
             absl::StrCat(Named("ad_group", g.id()), ": bid_micros ",
@@ -117,15 +155,22 @@ class AdIndex::Builder {
       }
       GroupEntry entry;
       entry.id = g.id();
+      entry.number =
+          Number(g.id(), &AdIndex::group_by_id_, &index_.numbers_.groups);
       entry.bid_micros = g.bid_micros();
-      ASSIGN_OR_RETURN(entry.campaign, Parent("ad_group", g.id(), "campaign",
-                                              g.campaign_id(), campaigns_));
+      if (g.bid_type() != v1::BID_TYPE_UNSPECIFIED) {
+        entry.bid_type = g.bid_type();
+      }
+      if (g.conversion_rate() > 0) entry.conversion_rate = g.conversion_rate();
+      ASSIGN_OR_RETURN(entry.campaign,
+                       Parent("ad_group", g.id(), "campaign", g.campaign_id(),
+                              index_.campaign_by_id_));
       entry.enabled = Enabled(g.status());
       ASSIGN_OR_RETURN(
           entry.targeting,
           Targeting(g.has_targeting(), g.targeting(), "ad_group", g.id()));
       RETURN_IF_ERROR(AddKeywords(g, &entry));
-      AddCaps(CapLevel::kAdGroup, index_.groups_.size(), g);
+      AddCaps(CapLevel::kAdGroup, entry.number, g);
       index_.groups_.push_back(std::move(entry));
     }
     return absl::OkStatus();
@@ -169,26 +214,12 @@ class AdIndex::Builder {
     for (Document& d : documents) {
       const DocumentTargeting& targeting = TargetingOf(d, &builder);
       d.scanned = targeting.scanned;
+      d.ad = NumberOf(d.ad);
       builder.AddDocument(targeting.conjunctions);
     }
     index_.targeted_ = std::move(builder).Build();
   }
 
-  void Count(int64_t version) {
-    index_.version_ = version;
-    AdIndexStats& stats = index_.stats_;
-    stats.advertisers = index_.advertisers_.size();
-    stats.campaigns = index_.campaigns_.size();
-    stats.ad_groups = index_.groups_.size();
-    stats.ads = index_.ads_.size();
-    for (const GroupEntry& g : index_.groups_) {
-      if (g.enabled && index_.campaigns_[g.campaign].enabled) {
-        stats.servable_ads += g.ads_end - g.ads_begin;
-      }
-    }
-  }
-
- private:
   uint32_t NumNegatives() const {
     return static_cast<uint32_t>(index_.negatives_.size());
   }
@@ -207,9 +238,8 @@ class AdIndex::Builder {
   }
 
   template <typename Entity>
-  void AddCaps(CapLevel level, size_t number, const Entity& entity) {
-    index_.caps_.Add(level, static_cast<uint32_t>(number), entity.id(),
-                     entity.frequency_caps());
+  void AddCaps(CapLevel level, uint32_t number, const Entity& entity) {
+    index_.caps_.Set(level, number, entity.id(), entity.frequency_caps());
   }
 
   uint32_t Text(const std::string& text) {
@@ -254,8 +284,9 @@ class AdIndex::Builder {
     RETURN_IF_ERROR(
         Register("ad", ad.id(), index_.ads_.size(), &index_.by_id_));
     IndexedAd entry;
-    ASSIGN_OR_RETURN(entry.group, Parent("ad", ad.id(), "ad_group",
-                                         ad.ad_group_id(), groups_));
+    ASSIGN_OR_RETURN(entry.group,
+                     Parent("ad", ad.id(), "ad_group", ad.ad_group_id(),
+                            index_.group_by_id_));
     const GroupEntry& group = index_.groups_[entry.group];
     const CampaignEntry& campaign = index_.campaigns_[group.campaign];
     entry.snapshot.set_ad_id(ad.id());
@@ -267,9 +298,20 @@ class AdIndex::Builder {
     entry.encoded = std::make_shared<const EncodedAd>(EncodeAd(entry.snapshot));
     entry.landing_url = ad.landing_url();
     entry.bid_micros = group.bid_micros;
-    entry.campaign = group.campaign;
-    entry.advertiser = campaign.advertiser;
-    AddCaps(CapLevel::kAd, index_.ads_.size(), ad);
+    entry.bid_type = group.bid_type;
+    entry.conversion_rate = group.conversion_rate;
+    entry.reserve_micros =
+        index_.advertisers_[campaign.advertiser].reserve_micros;
+    if (ad.quality() > 0) entry.quality = static_cast<float>(ad.quality());
+    entry.tags = AdTags::Of(ad);
+    group_of_ad_.push_back(entry.group);
+    entry.group = group.number;
+    entry.campaign = campaign.number;
+    entry.advertiser = campaign.advertiser_number;
+    const uint32_t number =
+        Number(ad.id(), &AdIndex::by_id_, &index_.numbers_.ads);
+    if (base_ != nullptr) index_.ad_numbers_.push_back(number);
+    AddCaps(CapLevel::kAd, number, ad);
     index_.ads_.push_back(std::move(entry));
     index_.ad_enabled_.push_back(Enabled(ad.status()));
     return absl::OkStatus();
@@ -279,7 +321,7 @@ class AdIndex::Builder {
   void LinkAdsToGroups() {
     std::vector<GroupEntry>& groups = index_.groups_;
     for (size_t i = 0; i < index_.ads_.size(); ++i) {
-      GroupEntry& g = groups[index_.ads_[i].group];
+      GroupEntry& g = groups[group_of_ad_[i]];
       ++(index_.ad_enabled_[i] ? g.ads_end : g.paused_ads);
     }
     uint32_t next = 0;
@@ -291,13 +333,17 @@ class AdIndex::Builder {
     index_.group_ads_.resize(next);
     for (size_t i = 0; i < index_.ads_.size(); ++i) {
       if (!index_.ad_enabled_[i]) continue;
-      GroupEntry& g = groups[index_.ads_[i].group];
-      index_.group_ads_[g.ads_end++] = static_cast<uint32_t>(i);
+      GroupEntry& g = groups[group_of_ad_[i]];
+      index_.group_ads_[g.ads_end++] = NumberOf(static_cast<uint32_t>(i));
     }
   }
 
+  uint32_t NumberOf(uint32_t ad) const {
+    return base_ == nullptr ? ad : index_.ad_numbers_[ad];
+  }
+
   void AddDocument(uint32_t ad) {
-    const uint32_t number = index_.ads_[ad].group;
+    const uint32_t number = group_of_ad_[ad];
     const GroupEntry& group = index_.groups_[number];
     if (group.positives_begin != group.positives_end) return;
     const CampaignEntry& campaign = index_.campaigns_[group.campaign];
@@ -307,7 +353,7 @@ class AdIndex::Builder {
     const bool enabled =
         index_.ad_enabled_[ad] && group.enabled && campaign.enabled;
     index_.documents_.push_back(
-        {group.bid_micros, ad, number, group.campaign, enabled, plain, false});
+        {group.bid_micros, ad, number, campaign.number, enabled, plain, false});
   }
 
   // Of a campaign and an ad group together, normalised once per pair.
@@ -332,21 +378,45 @@ class AdIndex::Builder {
   }
 
   AdIndex& index_;
-  Ids campaigns_, groups_;
+  const AdIndex* const base_;
+  std::vector<uint32_t> group_of_ad_;  // [ads], into groups_
   absl::flat_hash_map<uint64_t, DocumentTargeting> targetings_;
 };
+
+void AdIndex::CountOwn() {
+  stats_.advertisers = advertisers_.size();
+  stats_.campaigns = campaigns_.size();
+  stats_.ad_groups = groups_.size();
+  stats_.ads = ads_.size();
+  stats_.servable_ads = 0;
+  for (const GroupEntry& g : groups_) {
+    if (g.enabled && campaigns_[g.campaign].enabled) {
+      stats_.servable_ads += g.ads_end - g.ads_begin;
+    }
+  }
+}
 
 absl::StatusOr<std::shared_ptr<const AdIndex>> AdIndex::Build(
     const v1::Catalog& catalog, int64_t version) {
   std::shared_ptr<AdIndex> index(new AdIndex);
-  Builder builder(index.get());
-  RETURN_IF_ERROR(builder.AddAdvertisers(catalog));
-  RETURN_IF_ERROR(builder.AddCampaigns(catalog));
-  RETURN_IF_ERROR(builder.AddGroups(catalog));
-  RETURN_IF_ERROR(builder.AddAds(catalog));
-  builder.IndexKeywords();
-  builder.IndexTargeting();
-  builder.Count(version);
+  RETURN_IF_ERROR(Builder(index.get()).AddAll(catalog));
+  index->version_ = version;
+  index->CountOwn();
+  return std::shared_ptr<const AdIndex>(std::move(index));
+}
+
+absl::StatusOr<std::shared_ptr<const AdIndex>> AdIndex::BuildOn(
+    std::shared_ptr<const AdIndex> base, const CatalogChanges& changes) {
+  CHECK(base->base_ == nullptr);
+  std::shared_ptr<AdIndex> index(new AdIndex);
+  index->base_ = std::move(base);
+  RETURN_IF_ERROR(Builder(index.get()).AddAll(changes.part));
+  index->version_ = changes.version;
+  index->MakeLocals();
+  index->MarkDead(changes);
+  index->RankNewAds();
+  index->CountOwn();
+  index->CountOnBase(changes);
   return std::shared_ptr<const AdIndex>(std::move(index));
 }
 

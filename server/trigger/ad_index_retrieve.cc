@@ -14,34 +14,18 @@ void Filter(Veto veto, uint32_t ads, Retrieval* out) {
 }
 
 // Whether budgets or caps keep an ad out that nothing else does; counts it.
-bool FilterByTerms(const AdmissionTerms* terms, uint32_t ad, uint32_t group,
-                   uint32_t campaign, Retrieval* out) {
+bool FilterByTerms(const AdmissionTerms* terms, const AdMatch& match,
+                   uint32_t group, uint32_t campaign, Retrieval* out) {
   if (terms == nullptr) return false;
   if (terms->Closed(campaign)) {
     Filter(Veto::kBudget, 1, out);
     out->closed_campaigns.push_back(campaign);
+    out->closed.push_back(match);
     return true;
   }
-  if (!terms->Capped(ad, group, campaign)) return false;
+  if (!terms->Capped(match.ad, group, campaign)) return false;
   Filter(Veto::kFrequencyCap, 1, out);
   return true;
-}
-
-// Best bid first; then the order of ids, which is that of the numbers.
-bool Better(const AdMatch& a, const AdMatch& b) {
-  return a.bid_micros != b.bid_micros ? a.bid_micros > b.bid_micros
-                                      : a.ad < b.ad;
-}
-
-void KeepBest(size_t limit, Retrieval* out) {
-  std::vector<AdMatch>& matches = out->matches;
-  if (matches.size() > limit) {
-    out->truncated = true;
-    std::nth_element(matches.begin(), matches.begin() + limit, matches.end(),
-                     Better);
-    matches.resize(limit);
-  }
-  std::sort(matches.begin(), matches.end(), Better);
 }
 
 }  // namespace
@@ -58,6 +42,30 @@ v1::NoAdReason EmptyReason(const Retrieval& retrieval) {
                        : v1::NO_AD_REASON_FREQUENCY_CAP;
 }
 
+// Best bid first, then the order of ids.
+class AdIndex::Order {
+ public:
+  explicit Order(const AdIndex& index)
+      : ranks_(index.new_ad_ranks_.data()),
+        base_(index.base_ == nullptr ? index.size() : index.base_->size()) {}
+
+  bool operator()(const AdMatch& a, const AdMatch& b) const {
+    return a.bid_micros != b.bid_micros ? a.bid_micros > b.bid_micros
+                                        : Key(a.ad) < Key(b.ad);
+  }
+
+ private:
+  // The base's numbers are in the order of ids, so are those of new ads, each
+  // of which stands before the first of the base with a greater id.
+  uint64_t Key(uint32_t ad) const {
+    return ad < base_ ? uint64_t{ad} << 32 | 0xffffffffu
+                      : uint64_t{ranks_[ad - base_]} << 32 | (ad - base_);
+  }
+
+  const uint32_t* ranks_;
+  const size_t base_;
+};
+
 void AdIndex::Retrieve(const RetrieveRequest& request, size_t limit,
                        RetrieveScratch* scratch, Retrieval* out) const {
   out->matches.clear();
@@ -65,27 +73,90 @@ void AdIndex::Retrieve(const RetrieveRequest& request, size_t limit,
   std::fill(std::begin(out->filtered_by), std::end(out->filtered_by), 0);
   out->truncated = false;
   out->closed_campaigns.clear();
+  out->closed.clear();
   out->reason = v1::NO_AD_REASON_UNSPECIFIED;
   if (stats_.servable_ads == 0) {
     out->reason = v1::NO_AD_REASON_EMPTY_CATALOG;
     return;
   }
-  targeting_.Resolve(*request.context, &scratch->context);
-  keywords_.Resolve(request.context->query(), &scratch->query);
-  ResolveBlocked(request, &scratch->blocked);
-  scratch->terms = request.terms;
-  scratch->negatives = negatives_index_.MatchesAny(keywords_, scratch->query,
-                                                   &scratch->keywords);
-  const int64_t time_ms = request.context->time_ms();
-  RetrieveByKeyword(time_ms, scratch, out);
-  const bool by_keyword = !out->matches.empty();
-  RetrieveTargeted(time_ms, limit, scratch, out);
+  Resolve(request, scratch);
+  Search search = {request.context->time_ms(),    limit,   nullptr,
+                   &scratch->parts[PartOf(this)], scratch, out};
+  bool by_keyword = false;
+  size_t middle = 0;
+  if (base_ != nullptr) {
+    Search of_base = search;
+    of_base.dead = &dead_groups_;
+    of_base.part = &scratch->parts[0];
+    by_keyword = base_->SearchPart(of_base);
+    middle = out->matches.size();
+  }
+  by_keyword = SearchPart(search) || by_keyword;
   // Nothing was cut short then: the counts are those of all ads.
   if (out->matches.empty()) out->reason = EmptyReason(*out);
-  if (by_keyword) return KeepBest(limit, out);
-  // In order already.
-  out->truncated = out->matches.size() > limit;
-  if (out->truncated) out->matches.resize(limit);
+  std::vector<AdMatch>& matches = out->matches;
+  out->truncated = matches.size() > limit;
+  if (by_keyword) {
+    const Order order(*this);
+    if (out->truncated) {
+      std::nth_element(matches.begin(), matches.begin() + limit, matches.end(),
+                       order);
+      matches.resize(limit);
+    }
+    std::sort(matches.begin(), matches.end(), order);
+    return;
+  }
+  Merge(middle, scratch, out);
+  if (out->truncated) matches.resize(limit);
+}
+
+// Both halves are in order.
+void AdIndex::Merge(size_t middle, RetrieveScratch* scratch,
+                    Retrieval* out) const {
+  std::vector<AdMatch>& matches = out->matches;
+  if (middle == 0 || middle == matches.size()) return;
+  scratch->merged.resize(matches.size());
+  std::merge(matches.begin(), matches.begin() + middle,
+             matches.begin() + middle, matches.end(), scratch->merged.begin(),
+             Order(*this));
+  matches.swap(scratch->merged);
+}
+
+void AdIndex::Resolve(const RetrieveRequest& request,
+                      RetrieveScratch* scratch) const {
+  if (base_ != nullptr) {
+    base_->ResolvePart(request, scratch, &scratch->parts[0]);
+  }
+  ResolvePart(request, scratch, &scratch->parts[PartOf(this)]);
+  ResolveBlocked(request, &scratch->blocked);
+  scratch->blocked_tags.Set(request.blocked_ads, request.blocked_categories);
+  scratch->terms = request.terms;
+}
+
+void AdIndex::ResolvePart(const RetrieveRequest& request,
+                          RetrieveScratch* scratch,
+                          RetrieveScratch::Part* part) const {
+  targeting_.Resolve(*request.context, &part->context);
+  keywords_.Resolve(request.context->query(), &part->query);
+  part->negatives =
+      negatives_index_.MatchesAny(keywords_, part->query, &scratch->keywords);
+}
+
+bool AdIndex::Eligible(uint32_t ad, const RetrieveRequest& request,
+                       RetrieveScratch* scratch) const {
+  const auto [part, local] = PlaceOf(ad);
+  const IndexedAd& entry = part->ads_[local];
+  if (!part->ad_enabled_[local] || (part != this && Dead(entry))) return false;
+  const GroupEntry& group = part->GroupOf(entry);
+  RetrieveScratch::Part& resolved = scratch->parts[PartOf(part)];
+  if (!part->MatchTargeting(group, &resolved.context) ||
+      part->VetoGroup(group, request.context->time_ms(), *scratch, resolved)) {
+    return false;
+  }
+  if (BlocksAd(ad, *scratch)) return false;
+  const AdmissionTerms* terms = scratch->terms;
+  return terms == nullptr || (!terms->Closed(entry.campaign) &&
+                              !terms->Capped(ad, entry.group, entry.campaign));
 }
 
 void AdIndex::ResolveBlocked(const RetrieveRequest& request,
@@ -93,78 +164,105 @@ void AdIndex::ResolveBlocked(const RetrieveRequest& request,
   blocked->clear();
   if (request.blocked_advertisers == nullptr) return;
   for (const std::string& id : *request.blocked_advertisers) {
-    const auto it = advertiser_by_id_.find(id);
-    if (it != advertiser_by_id_.end()) blocked->push_back(it->second);
+    if (const auto number = FindAdvertiser(id)) blocked->push_back(*number);
   }
   std::sort(blocked->begin(), blocked->end());
 }
 
+bool AdIndex::SearchPart(const Search& search) const {
+  const size_t before = search.out->matches.size();
+  RetrieveByKeyword(search);
+  const bool by_keyword = search.out->matches.size() > before;
+  RetrieveTargeted(search);
+  return by_keyword;
+}
+
 // Keywords are numbered by group, and in a group so that the first match is
 // the one to report: ascending, each group's first is its own.
-void AdIndex::RetrieveByKeyword(int64_t time_ms, RetrieveScratch* scratch,
-                                Retrieval* out) const {
+void AdIndex::RetrieveByKeyword(const Search& search) const {
+  RetrieveScratch* scratch = search.scratch;
   std::vector<uint32_t>& found = scratch->positives;
-  keyword_index_.Match(keywords_, scratch->query, &scratch->keywords, &found);
+  keyword_index_.Match(keywords_, search.part->query, &scratch->keywords,
+                       &found);
   SortDistinct(0, static_cast<uint32_t>(positives_.size()), &scratch->bitmap,
                &found);
+  const auto first_text = static_cast<uint32_t>(
+      base_ == nullptr ? 0 : base_->keyword_texts_.size());
   uint32_t previous = AdMatch::kNoKeyword;
   for (const uint32_t i : found) {
     const PositiveKeyword& k = positives_[i];
     if (k.group == previous) continue;
     previous = k.group;
+    if (search.dead != nullptr && Has(*search.dead, k.group)) continue;
     const GroupEntry& group = groups_[k.group];
-    if (!MatchTargeting(group, &scratch->context)) continue;
+    if (!MatchTargeting(group, &search.part->context)) continue;
     AdMatch match;
     match.match_type = k.type;
-    match.keyword = k.text;
+    match.keyword = first_text + k.text;
     match.bid_micros = k.bid_micros;
-    AddGroup(k.group, match, time_ms, *scratch, out);
+    AddGroup(group, match, search);
   }
 }
 
-void AdIndex::RetrieveTargeted(int64_t time_ms, size_t limit,
-                               RetrieveScratch* scratch, Retrieval* out) const {
+void AdIndex::RetrieveTargeted(const Search& search) const {
   const PredicateSet& predicates = targeting_.predicates();
+  ResolvedContext& context = search.part->context;
+  ConjunctionIndex::Walk& walk = search.scratch->walk;
   // One more than the limit tells whether there are more.
-  const size_t wanted = std::min(limit, documents_.size()) + 1;
-  const size_t end = out->matches.size() + wanted;
-  targeted_.Start(scratch->context, wanted, &scratch->walk);
-  while (targeted_.Next(predicates, scratch->context, &scratch->walk)) {
-    for (const uint32_t i : scratch->walk.found) {
-      if (!AddDocument(documents_[i], time_ms, end, scratch, out)) return;
+  const size_t wanted = std::min(search.limit, documents_.size()) + 1;
+  const size_t end = search.out->matches.size() + wanted;
+  targeted_.Start(context, wanted, &walk);
+  while (targeted_.Next(predicates, context, &walk)) {
+    for (const uint32_t i : walk.found) {
+      if (!AddDocument(documents_[i], end, search)) return;
     }
   }
 }
 
-bool AdIndex::AddDocument(const Document& document, int64_t time_ms,
-                          size_t limit, RetrieveScratch* scratch,
-                          Retrieval* out) const {
+bool AdIndex::AddDocument(const Document& document, size_t end,
+                          const Search& search) const {
+  if (search.dead != nullptr && Has(*search.dead, document.group)) return true;
   const GroupEntry& group = groups_[document.group];
-  if (document.scanned && !MatchTargeting(group, &scratch->context))
+  Retrieval* out = search.out;
+  if (document.scanned && !MatchTargeting(group, &search.part->context))
     return true;
   ++out->matched;
   if (!document.enabled) {
     Filter(Veto::kStatus, 1, out);
     return true;
   }
-  if (!document.plain || !scratch->blocked.empty()) {
-    if (const auto veto = VetoGroup(group, time_ms, *scratch)) {
+  const bool blocked = BlocksAd(document.ad, *search.scratch);
+  if (blocked || !document.plain || !search.scratch->blocked.empty()) {
+    auto veto = VetoGroup(group, search.time_ms, *search.scratch, *search.part);
+    if (blocked && veto.value_or(Veto::kBlocked) >= Veto::kBlocked) {
+      veto = Veto::kBlocked;
+    }
+    if (veto.has_value()) {
       Filter(*veto, 1, out);
       return true;
     }
   }
-  if (FilterByTerms(scratch->terms, document.ad, document.group,
-                    document.campaign, out)) {
-    return true;
-  }
-  AdMatch& match = out->matches.emplace_back();
+  AdMatch match;
   match.ad = document.ad;
   match.bid_micros = document.bid_micros;
-  return out->matches.size() < limit;
+  const AdmissionTerms* terms = search.scratch->terms;
+  if (terms != nullptr &&
+      FilterByTerms(terms, match, group.number, document.campaign, out)) {
+    return true;
+  }
+  out->matches.push_back(match);
+  return out->matches.size() < end;
 }
 
-std::optional<Veto> AdIndex::VetoGroup(const GroupEntry& group, int64_t time_ms,
-                                       const RetrieveScratch& scratch) const {
+bool AdIndex::BlocksAd(uint32_t number, const RetrieveScratch& scratch) const {
+  if (scratch.blocked_tags.empty()) return false;
+  const IndexedAd& entry = ad(number);
+  return scratch.blocked_tags.Blocks(entry.snapshot.ad_id(), entry.tags.get());
+}
+
+std::optional<Veto> AdIndex::VetoGroup(
+    const GroupEntry& group, int64_t time_ms, const RetrieveScratch& scratch,
+    const RetrieveScratch::Part& part) const {
   const CampaignEntry& campaign = campaigns_[group.campaign];
   if (!group.enabled || !campaign.enabled) return Veto::kStatus;
   if (time_ms < campaign.start_ms ||
@@ -172,35 +270,40 @@ std::optional<Veto> AdIndex::VetoGroup(const GroupEntry& group, int64_t time_ms,
     return Veto::kSchedule;
   }
   if (std::binary_search(scratch.blocked.begin(), scratch.blocked.end(),
-                         campaign.advertiser)) {
+                         campaign.advertiser_number)) {
     return Veto::kBlocked;
   }
   bool of_campaign;
-  if (scratch.negatives &&
-      FindNegative(group, scratch.query, &of_campaign) != nullptr) {
+  if (part.negatives &&
+      FindNegative(group, part.query, &of_campaign) != nullptr) {
     return Veto::kNegativeKeyword;
   }
   return std::nullopt;
 }
 
-void AdIndex::AddGroup(uint32_t number, const AdMatch& match, int64_t time_ms,
-                       const RetrieveScratch& scratch, Retrieval* out) const {
-  const GroupEntry& group = groups_[number];
+void AdIndex::AddGroup(const GroupEntry& group, const AdMatch& match,
+                       const Search& search) const {
+  Retrieval* out = search.out;
   const uint32_t enabled = group.ads_end - group.ads_begin;
   out->matched += enabled + group.paused_ads;
   Filter(Veto::kStatus, group.paused_ads, out);
   if (enabled == 0) return;
-  if (const auto veto = VetoGroup(group, time_ms, scratch)) {
-    Filter(*veto, enabled, out);
-    return;
-  }
+  const auto veto =
+      VetoGroup(group, search.time_ms, *search.scratch, *search.part);
+  const uint32_t campaign = campaigns_[group.campaign].number;
+  AdMatch one = match;
   for (uint32_t i = group.ads_begin; i < group.ads_end; ++i) {
-    if (FilterByTerms(scratch.terms, group_ads_[i], number, group.campaign,
-                      out)) {
-      continue;
+    one.ad = group_ads_[i];
+    // The first veto in the enum's order is the one that counts.
+    if (veto.value_or(Veto::kNegativeKeyword) > Veto::kBlocked &&
+        BlocksAd(one.ad, *search.scratch)) {
+      Filter(Veto::kBlocked, 1, out);
+    } else if (veto.has_value()) {
+      Filter(*veto, 1, out);
+    } else if (!FilterByTerms(search.scratch->terms, one, group.number,
+                              campaign, out)) {
+      out->matches.push_back(one);
     }
-    out->matches.push_back(match);
-    out->matches.back().ad = group_ads_[i];
   }
 }
 

@@ -69,7 +69,7 @@ std::optional<std::vector<Literals>> TargetingSet::NormalForm(
 std::optional<std::vector<Literals>> TargetingSet::Normalize(
     uint32_t node, bool negated) const {
   const Node& n = nodes_[node];
-  if (n.op == Op::kLeaf) {
+  if (n.is_leaf()) {
     // No value at all: false.
     if (n.leaf.general() && !predicates_.is_range(n.leaf) &&
         predicates_.set(n.leaf).empty()) {

@@ -68,6 +68,8 @@ struct ResolvedContext {
   std::vector<uint32_t> symbols;      // of all attributes, distinct
   std::vector<uint64_t> symbol_bits;  // [symbols of the set] as a bitmap
   RequirementMask mask;
+  // Of TargetingSet: the moment asked about.
+  int64_t time_ms = 0;
   // Of TargetingSet: 2 * stamp + verdict, valid when of this request's stamp.
   std::vector<uint32_t> verdicts;
   uint32_t stamp = 0;
@@ -104,6 +106,11 @@ class PredicateSet {
   absl::Span<const uint32_t> set(Literal literal) const {
     const General& g = generals_[literal.number()];
     return {sets_.data() + g.first, g.last - g.first};
+  }
+  // REQUIRES: literal is a Range.
+  bool InRange(Literal literal, double number) const {
+    const Bounds& b = bounds_[generals_[literal.number()].first];
+    return number >= b.min && number <= b.max;
   }
   // The bit that a request lacks only if the literal is false. REQUIRES:
   // literal is not negated.

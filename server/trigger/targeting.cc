@@ -66,16 +66,36 @@ absl::Status TargetingSet::Compile(const v1::TargetingExpression& expression,
       return CompileList(Op::kAnyOf, expression.any_of(), depth, root);
     case v1::TargetingExpression::kNoneOf:
       return CompileList(Op::kNoneOf, expression.none_of(), depth, root);
+    case v1::TargetingExpression::NODE_NOT_SET:
+      nodes_.push_back({Op::kAllOf, static_cast<uint32_t>(nodes_.size() + 1)});
+      return absl::OkStatus();
+    default:
+      return Annotate(CompileLeaf(expression), "targeting");
+  }
+}
+
+absl::Status TargetingSet::CompileLeaf(
+    const v1::TargetingExpression& expression) {
+  switch (expression.node_case()) {
     case v1::TargetingExpression::kInSet:
       CompileInSet(expression.in_set());
       return absl::OkStatus();
     case v1::TargetingExpression::kRange:
       return CompileRange(expression.range());
-    case v1::TargetingExpression::NODE_NOT_SET:
-      break;
+    case v1::TargetingExpression::kPrefix:
+      CompilePrefix(expression.prefix());
+      return absl::OkStatus();
+    case v1::TargetingExpression::kGeoRadius:
+      return CompileGeoRadius(expression.geo_radius());
+    case v1::TargetingExpression::kTimeWindow:
+      return CompileTimeWindow(expression.time_window());
+    default:
+      return absl::InternalError("not a leaf");
   }
-  nodes_.push_back({Op::kAllOf, static_cast<uint32_t>(nodes_.size() + 1)});
-  return absl::OkStatus();
+}
+
+void TargetingSet::AddLeaf(Op op, Literal leaf) {
+  nodes_.push_back({op, static_cast<uint32_t>(nodes_.size() + 1), leaf});
 }
 
 absl::Status TargetingSet::CompileList(
@@ -92,17 +112,16 @@ absl::Status TargetingSet::CompileList(
 
 void TargetingSet::CompileInSet(const v1::TargetingExpression::InSet& in_set) {
   const uint32_t attribute = Attribute(in_set.attribute());
-  auto& values = values_[attribute];
   std::vector<uint32_t> symbols;
   for (const std::string& text : in_set.values()) {
+    auto& values = entries_[attribute].values;
     auto it = values.find(text);
     if (it == values.end()) {
       it = values.emplace(text, predicates_.AddSymbol(attribute)).first;
     }
     symbols.push_back(it->second);
   }
-  nodes_.push_back({Op::kLeaf, static_cast<uint32_t>(nodes_.size() + 1),
-                    predicates_.InSet(attribute, std::move(symbols))});
+  AddLeaf(Op::kInSet, predicates_.InSet(attribute, std::move(symbols)));
 }
 
 absl::Status TargetingSet::CompileRange(
@@ -112,23 +131,123 @@ absl::Status TargetingSet::CompileRange(
   const double max = range.has_max() ? range.max() : kInfinity;
   if (std::isnan(min) || std::isnan(max)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("targeting: range(", range.attribute(), "): NaN"));
+        absl::StrCat("range(", range.attribute(), "): NaN"));
   }
   const uint32_t attribute = Attribute(range.attribute());
-  nodes_.push_back({Op::kLeaf, static_cast<uint32_t>(nodes_.size() + 1),
-                    predicates_.Range(attribute, min, max)});
+  AddLeaf(Op::kRange, predicates_.Range(attribute, min, max));
   return absl::OkStatus();
 }
 
-uint32_t TargetingSet::Attribute(absl::string_view name) {
-  const auto [it, added] = attributes_.try_emplace(
-      std::string(name), static_cast<uint32_t>(attribute_names_.size()));
-  if (added) {
-    predicates_.AddAttribute();
-    attribute_names_.emplace_back(name);
-    values_.emplace_back();
+void TargetingSet::CompilePrefix(
+    const v1::TargetingExpression::Prefix& prefix) {
+  const uint32_t attribute = Attribute(prefix.attribute());
+  AttributeEntry& entry = entries_[attribute];
+  std::vector<uint32_t> symbols;
+  for (const std::string& text : prefix.prefixes()) {
+    auto it = entry.prefixes.find(text);
+    if (it == entry.prefixes.end()) {
+      it = entry.prefixes.emplace(text, predicates_.AddSymbol(attribute)).first;
+      const auto length = static_cast<uint32_t>(text.size());
+      auto& lengths = entry.prefix_lengths;
+      const auto place =
+          std::lower_bound(lengths.begin(), lengths.end(), length);
+      if (place == lengths.end() || *place != length) {
+        lengths.insert(place, length);
+      }
+    }
+    symbols.push_back(it->second);
   }
-  return it->second;
+  AddLeaf(Op::kPrefix, predicates_.InSet(attribute, std::move(symbols)));
+}
+
+absl::Status TargetingSet::CompileGeoRadius(
+    const v1::TargetingExpression::GeoRadius& geo) {
+  // Written so that NaN is refused.
+  if (!(geo.latitude() >= -90 && geo.latitude() <= 90) ||
+      !std::isfinite(geo.longitude()) || !(geo.radius_km() > 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("geo_radius(", geo.latitude(), ", ", geo.longitude(), ", ",
+                     geo.radius_km(), " km) is no circle"));
+  }
+  const auto name = [](const std::string& given, const char* standard) {
+    return given.empty() ? absl::string_view(standard) : given;
+  };
+  const uint32_t latitude = Attribute(name(geo.latitude_attribute(), "lat"));
+  const uint32_t longitude = Attribute(name(geo.longitude_attribute(), "lon"));
+  Place& place = PlaceOf(latitude, longitude);
+  const uint32_t circle =
+      place.circles.Add({geo.latitude(), geo.longitude(), geo.radius_km()});
+  if (circle == place.symbols.size()) {
+    place.symbols.push_back(predicates_.AddSymbol(place.self));
+  }
+  AddLeaf(Op::kGeoRadius, Literal::OfSymbol(place.symbols[circle]));
+  return absl::OkStatus();
+}
+
+absl::Status TargetingSet::CompileTimeWindow(
+    const v1::TargetingExpression::TimeWindow& window) {
+  ASSIGN_OR_RETURN(const uint32_t number, windows_.Add(window));
+  if (number == window_symbols_.size()) {
+    const uint32_t attribute =
+        window_symbols_.empty()
+            ? NewAttribute("time")
+            : predicates_.attribute(Literal::OfSymbol(window_symbols_[0]));
+    window_symbols_.push_back(predicates_.AddSymbol(attribute));
+  }
+  AddLeaf(Op::kTimeWindow, Literal::OfSymbol(window_symbols_[number]));
+  return absl::OkStatus();
+}
+
+TargetingSet::Place& TargetingSet::PlaceOf(uint32_t latitude,
+                                           uint32_t longitude) {
+  for (Place& place : places_) {
+    if (place.latitude == latitude && place.longitude == longitude) {
+      return place;
+    }
+  }
+  return places_.emplace_back(
+      Place{latitude, longitude, NewAttribute("place"), {}, {}});
+}
+
+uint32_t TargetingSet::Attribute(absl::string_view name) {
+  const auto it = attributes_.find(name);
+  if (it != attributes_.end()) return it->second;
+  const uint32_t attribute = NewAttribute(name);
+  attributes_.emplace(name, attribute);
+  return attribute;
+}
+
+uint32_t TargetingSet::NewAttribute(absl::string_view name) {
+  entries_.emplace_back().name = std::string(name);
+  return predicates_.AddAttribute();
+}
+
+void TargetingSet::PutText(uint32_t attribute, absl::string_view text,
+                           ResolvedContext* out) const {
+  const AttributeEntry& entry = entries_[attribute];
+  const auto it = entry.values.find(text);
+  if (it != entry.values.end()) predicates_.Put(it->second, out);
+  for (const uint32_t length : entry.prefix_lengths) {
+    if (length > text.size()) break;
+    const auto prefix = entry.prefixes.find(text.substr(0, length));
+    if (prefix != entry.prefixes.end()) predicates_.Put(prefix->second, out);
+  }
+}
+
+void TargetingSet::PutPlacesAndTime(int64_t time_ms,
+                                    ResolvedContext* out) const {
+  for (const Place& place : places_) {
+    const auto& latitude = out->attributes[place.latitude].numbers;
+    const auto& longitude = out->attributes[place.longitude].numbers;
+    if (latitude.empty() || longitude.empty()) continue;
+    place.circles.ForEachAround(
+        latitude[0], longitude[0],
+        [&](uint32_t circle) { predicates_.Put(place.symbols[circle], out); });
+  }
+  out->time_ms = time_ms;
+  windows_.ForEachOpen(time_ms, [&](uint32_t window) {
+    predicates_.Put(window_symbols_[window], out);
+  });
 }
 
 void TargetingSet::Resolve(const v1::Context& context,
@@ -140,28 +259,28 @@ void TargetingSet::Resolve(const v1::Context& context,
     out->stamp = 1;
   }
   out->verdicts.resize(roots_.size(), 0);
-  const auto add_text = [&](uint32_t attribute, absl::string_view text) {
-    const auto it = values_[attribute].find(text);
-    if (it != values_[attribute].end()) predicates_.Put(it->second, out);
-  };
-  const auto add_field = [&](absl::string_view name, const std::string& text) {
+  const auto put_field = [&](absl::string_view name, const std::string& text) {
     const auto it = attributes_.find(name);
-    if (it != attributes_.end() && !text.empty()) add_text(it->second, text);
+    if (it != attributes_.end() && !text.empty())
+      PutText(it->second, text, out);
   };
-  add_field("user_id", context.user_id());
-  add_field("query", context.query());
+  put_field("user_id", context.user_id());
+  put_field("query", context.query());
   for (const v1::Attribute& attribute : context.attributes()) {
     if (attribute.name() == "user_id" || attribute.name() == "query") continue;
     const auto it = attributes_.find(attribute.name());
     if (it == attributes_.end()) continue;
-    for (const std::string& text : attribute.text()) add_text(it->second, text);
+    for (const std::string& text : attribute.text()) {
+      PutText(it->second, text, out);
+    }
     for (const double number : attribute.number()) {
       if (!std::isfinite(number)) continue;
       char buffer[kNumberTextSize];
-      add_text(it->second, FormatNumber(number, buffer));
+      PutText(it->second, FormatNumber(number, buffer), out);
       predicates_.PutNumber(it->second, number, out);
     }
   }
+  PutPlacesAndTime(context.time_ms(), out);
 }
 
 bool TargetingSet::Matches(uint32_t expression,
@@ -176,7 +295,7 @@ bool TargetingSet::Matches(uint32_t expression,
 bool TargetingSet::Evaluate(uint32_t node,
                             const ResolvedContext& resolved) const {
   const Node& n = nodes_[node];
-  if (n.op == Op::kLeaf) return predicates_.Holds(n.leaf, resolved);
+  if (n.is_leaf()) return predicates_.Holds(n.leaf, resolved);
   // all_of stops at the first false child, any_of and none_of at the first
   // true.
   const bool stop_at = n.op != Op::kAllOf;
@@ -184,52 +303,6 @@ bool TargetingSet::Evaluate(uint32_t node,
     if (Evaluate(child, resolved) == stop_at) return n.op == Op::kAnyOf;
   }
   return n.op != Op::kAnyOf;
-}
-
-std::string TargetingSet::FirstFailure(uint32_t expression,
-                                       const ResolvedContext& resolved) const {
-  const uint32_t root = roots_[expression];
-  return Evaluate(root, resolved) ? "" : Failure(root, resolved);
-}
-
-// REQUIRES: the node is false.
-std::string TargetingSet::Failure(uint32_t node,
-                                  const ResolvedContext& resolved) const {
-  const Node& n = nodes_[node];
-  if (n.op == Op::kLeaf || n.op == Op::kAnyOf) {
-    return Print(node);
-  }
-  for (uint32_t child = node + 1; child < n.end; child = nodes_[child].end) {
-    const bool value = Evaluate(child, resolved);
-    if (n.op == Op::kAllOf && !value) return Failure(child, resolved);
-    if (n.op == Op::kNoneOf && value) {
-      return absl::StrCat("none_of(", Print(child), ")");
-    }
-  }
-  return Print(node);
-}
-
-std::string TargetingSet::Print(uint32_t node) const {
-  const Node& n = nodes_[node];
-  if (n.op == Op::kLeaf) {
-    return absl::StrCat(predicates_.is_range(n.leaf) ? "range" : "in_set", "(",
-                        attribute_names_[predicates_.attribute(n.leaf)], ")");
-  }
-  const absl::string_view name = n.op == Op::kAllOf   ? "all_of("
-                                 : n.op == Op::kAnyOf ? "any_of("
-                                                      : "none_of(";
-  constexpr int kShown = 4;  // a sentence, not a dump
-  std::string text(name);
-  int shown = 0;
-  for (uint32_t child = node + 1; child < n.end; child = nodes_[child].end) {
-    if (shown > 0) text += ", ";
-    if (++shown > kShown) {
-      text += "...";
-      break;
-    }
-    text += Print(child);
-  }
-  return text + ")";
 }
 
 }  // namespace adrank

@@ -158,9 +158,9 @@ TEST(ServingState, SnapshotIsAlwaysOfOnePair) {
   EXPECT_EQ(state.Current()->ad_features, nullptr);
   const auto bundle = ABundle();
   state.SetBundle(bundle);
-  EXPECT_EQ(state.Current()->ad_features->features().rows(), 5u);
+  EXPECT_EQ(state.Current()->ad_features->size(), 5u);
   state.SetIndex(AnIndex(ACatalogOf(8, 1, 100, 1)));
-  EXPECT_EQ(state.Current()->ad_features->features().rows(), 8u);
+  EXPECT_EQ(state.Current()->ad_features->size(), 8u);
   EXPECT_EQ(state.Current()->bundle, bundle);
   state.SetBundle(nullptr);
   EXPECT_EQ(state.Current()->ad_features, nullptr);
@@ -175,7 +175,7 @@ TEST(ServingState, ReadersSeeWholeSnapshotsWhileItChanges) {
     while (!stop) {
       const auto serving = state.Current();
       wrong +=
-          serving->ad_features->features().rows() != serving->index->size();
+          serving->ad_features->size() != serving->index->size();
     }
   });
   for (int i = 0; i < 200; ++i) {

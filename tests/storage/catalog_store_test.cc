@@ -330,6 +330,31 @@ TEST(ValidateEntity, EveryRefusalNamesTheEntityAndTheField) {
        "attribute \"n\" has a number that is not finite"},
       {ad + "attributes { name: 'n' } attributes { name: 'n' } }",
        "attributes has \"n\" twice"},
+      {"advertiser { id: 'a' reserve_micros: -1 }",
+       "advertiser \"a\": reserve_micros -1 is not in [0, "},
+      {bid + "bid_type: 9 }",
+       "ad_group \"g1\": bid_type 9 is not a known type"},
+      {bid + "bid_type: BID_TYPE_CPM }",
+       "bid_micros 5 must be >= 1000 with CPM"},
+      {group + "bid_micros: 1000 bid_type: BID_TYPE_CPM keywords { text: 'k' "
+               "bid_micros: 999 } }",
+       "keyword \"k\" bid_micros 999 must be >= 1000 with CPM"},
+      {bid + "bid_type: BID_TYPE_CPA }",
+       "conversion_rate 0 is not in (0, 1], as CPA needs"},
+      {bid + "bid_type: BID_TYPE_CPA conversion_rate: 1.5 }",
+       "conversion_rate 1.5 is not in (0, 1], as CPA needs"},
+      {bid + "bid_type: BID_TYPE_CPA conversion_rate: nan }",
+       "conversion_rate nan is not in (0, 1], as CPA needs"},
+      {bid + "conversion_rate: 0.5 }",
+       "conversion_rate 0.5 is set, but bid_type is not CPA"},
+      {ad + "quality: -1 }", "ad \"x\": quality -1 is not in (0, 100]"},
+      {ad + "quality: 101 }", "quality 101 is not in (0, 100]"},
+      {ad + "quality: nan }", "quality nan is not in (0, 100]"},
+      {ad + "quality: 1e-60 }", "quality 1e-60 is not in (0, 100]"},
+      {ad + "exclusion_labels: '' }", "exclusion_labels is empty"},
+      {ad + "exclusion_labels: 'l' exclusion_labels: 'l' }",
+       "exclusion_labels has \"l\" twice"},
+      {ad + "categories: 'c' categories: 'c' }", "categories has \"c\" twice"},
   };
   for (const auto& c : cases) {
     EXPECT_THAT(
@@ -337,6 +362,52 @@ TEST(ValidateEntity, EveryRefusalNamesTheEntityAndTheField) {
         StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(c.error)))
         << c.entity;
   }
+}
+
+TEST(ValidateEntity, PrefixesCirclesAndTimeWindowsAreChecked) {
+  const auto error = [](const std::string& leaf) {
+    return std::string(
+        ValidateEntity(Entity("ad_group { id: 'g' campaign_id: 'c' bid_micros: "
+                              "1 targeting { " +
+                              leaf + " } }"))
+            .message());
+  };
+  struct Case {
+    std::string leaf, error;
+  };
+  const std::string good = "latitude: 90 longitude: -180 radius_km: 20038 ";
+  const std::string at = "latitude: 1 longitude: 1 ";
+  const std::string wide = "radius_km: 1 ";
+  for (const Case& c : std::vector<Case>{
+           {"prefix { prefixes: 'x' }", "prefix.attribute is empty"},
+           {"prefix { attribute: 'a' }",
+            "prefix.prefixes of attribute \"a\" is empty"},
+           {"prefix { attribute: 'a' prefixes: 'x' prefixes: '' }",
+            "prefix.prefixes of attribute \"a\" has an empty one"},
+           {"geo_radius { " + wide + "latitude: 90.5 }",
+            "geo_radius.latitude 90.5 is not in [-90, 90]"},
+           {"geo_radius { " + wide + "latitude: nan }", "latitude nan"},
+           {"geo_radius { " + wide + "longitude: 180.5 }",
+            "geo_radius.longitude 180.5 is not in [-180, 180]"},
+           {"geo_radius { " + at + "}",
+            "geo_radius.radius_km 0 is not in (0, 20038]"},
+           {"geo_radius { " + at + "radius_km: nan }", "radius_km nan"},
+           {"geo_radius { " + at + "radius_km: 20039 }", "radius_km 20039"},
+           {"time_window { days: 0 }", "time_window.days 0 is not in [1, 7]"},
+           {"time_window { days: 8 }", "time_window.days 8 is not in [1, 7]"},
+           {"time_window { from_minute: 1440 }",
+            "time_window.from_minute 1440 is not in [0, 1439]"},
+           {"time_window { to_minute: 1441 }",
+            "time_window.to_minute 1441 is not in [0, 1440]"},
+           {"time_window { time_zone: 'Mars/Olympus' }",
+            "time_window.time_zone \"Mars/Olympus\" is not known"}}) {
+    EXPECT_THAT(error(c.leaf), HasSubstr(c.error)) << c.leaf;
+  }
+  EXPECT_EQ(error("prefix { attribute: 'a' prefixes: 'x' }"), "");
+  EXPECT_EQ(error("geo_radius { " + good + " }"), "");
+  EXPECT_EQ(error("time_window { days: 1 days: 7 from_minute: 1439 to_minute: "
+                  "1440 time_zone: 'Asia/Kolkata' }"),
+            "");
 }
 
 TEST(ValidateEntity, InvalidUtf8IsShownEscaped) {

@@ -1,0 +1,118 @@
+// AdIndex on a base: what of the base no longer holds, and what the numbers and
+// counts become.
+#include <algorithm>
+
+#include "server/trigger/ad_index.h"
+#include "storage/catalog_store.h"
+
+namespace adrank {
+
+std::vector<std::string> AdIndex::GroupsOf(
+    absl::Span<const v1::EntityKey> entities) const {
+  std::vector<std::string> ids;
+  std::vector<uint8_t> campaigns(campaigns_.size(), 0);
+  bool any_campaign = false;
+  for (const v1::EntityKey& key : entities) {
+    if (key.type() == v1::ENTITY_TYPE_AD) {
+      const auto it = by_id_.find(key.id());
+      if (it != by_id_.end()) ids.push_back(group_id(ads_[it->second].group));
+    } else if (key.type() == v1::ENTITY_TYPE_AD_GROUP) {
+      if (group_by_id_.contains(key.id())) ids.push_back(key.id());
+    } else if (key.type() == v1::ENTITY_TYPE_CAMPAIGN) {
+      const auto it = campaign_by_id_.find(key.id());
+      if (it == campaign_by_id_.end()) continue;
+      campaigns[it->second] = any_campaign = true;
+    } else {
+      const auto it = advertiser_by_id_.find(key.id());
+      if (it == advertiser_by_id_.end()) continue;
+      for (size_t c = 0; c < campaigns_.size(); ++c) {
+        if (campaigns_[c].advertiser == it->second) {
+          campaigns[c] = any_campaign = true;
+        }
+      }
+    }
+  }
+  for (const GroupEntry& group : groups_) {
+    if (!any_campaign) break;
+    if (campaigns[group.campaign]) ids.push_back(group.id);
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
+void AdIndex::MakeLocals() {
+  for (size_t i = 0; i < ads_.size(); ++i) {
+    ad_locals_.emplace(ad_numbers_[i], static_cast<uint32_t>(i));
+  }
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    group_locals_.emplace(groups_[i].number, static_cast<uint32_t>(i));
+  }
+  for (size_t i = 0; i < campaigns_.size(); ++i) {
+    campaign_locals_.emplace(campaigns_[i].number, static_cast<uint32_t>(i));
+  }
+}
+
+void AdIndex::MarkDead(const CatalogChanges& changes) {
+  const size_t groups = base_->groups();
+  dead_groups_.assign((groups + 63) / 64, 0);
+  const auto mark = [&](uint32_t group) {
+    dead_groups_[group / 64] |= uint64_t{1} << (group % 64);
+  };
+  for (const std::string& id : base_->GroupsOf(changes.keys)) {
+    mark(base_->group_by_id_.find(id)->second);
+  }
+  for (const GroupEntry& group : groups_) {
+    if (group.number < groups) mark(group.number);
+  }
+}
+
+// New ads are numbered in the order of their ids.
+void AdIndex::RankNewAds() {
+  const auto first = static_cast<uint32_t>(base_->size());
+  new_ad_ranks_.resize(numbers_.ads - first);
+  const auto& base = base_->ads_;
+  for (size_t i = 0; i < ads_.size(); ++i) {
+    if (ad_numbers_[i] < first) continue;
+    const std::string& id = ads_[i].snapshot.ad_id();
+    const auto it =
+        std::lower_bound(base.begin(), base.end(), id,
+                         [](const IndexedAd& ad, const std::string& id) {
+                           return ad.snapshot.ad_id() < id;
+                         });
+    new_ad_ranks_[ad_numbers_[i] - first] =
+        static_cast<uint32_t>(it - base.begin());
+  }
+}
+
+// From the counts of this part alone to those of all.
+void AdIndex::CountOnBase(const CatalogChanges& changes) {
+  const AdIndexStats& base = base_->stats_;
+  stats_.ad_groups += base.ad_groups;
+  stats_.ads += base.ads;
+  stats_.servable_ads += base.servable_ads;
+  for (size_t i = 0; i < base_->groups_.size(); ++i) {
+    if (!Has(dead_groups_, static_cast<uint32_t>(i))) continue;
+    const GroupEntry& group = base_->groups_[i];
+    const uint32_t enabled = group.ads_end - group.ads_begin;
+    --stats_.ad_groups;
+    stats_.ads -= enabled + group.paused_ads;
+    if (group.enabled && base_->campaigns_[group.campaign].enabled) {
+      stats_.servable_ads -= enabled;
+    }
+  }
+  // Those of both parts are counted once; new ones have numbers of their own.
+  stats_.campaigns = numbers_.campaigns;
+  stats_.advertisers = numbers_.advertisers;
+  for (const v1::EntityKey& key : changes.keys) {
+    if (key.type() == v1::ENTITY_TYPE_CAMPAIGN) {
+      stats_.campaigns -= base_->campaign_by_id_.contains(key.id()) &&
+                          !campaign_by_id_.contains(key.id());
+    } else if (key.type() == v1::ENTITY_TYPE_ADVERTISER) {
+      stats_.advertisers -= base_->advertiser_by_id_.contains(key.id()) &&
+                            !advertiser_by_id_.contains(key.id());
+    }
+  }
+}
+
+}  // namespace adrank
