@@ -273,7 +273,8 @@ TEST(WhyNot, X2AskingChangesNothing) {
     for (const RankCandidate& x : trace.candidates) {
       parts.push_back(absl::StrCat(x.bid_micros));
     }
-    for (const AuctionAd& x : trace.auction_ads) {
+    for (size_t i = 0; i < trace.auction_ads.size(); ++i) {
+      const AuctionAd& x = trace.auction_ads[i];
       parts.push_back(absl::StrCat(x.bid_micros, " ", x.advertiser));
     }
     for (const AuctionSlot& s : trace.auction.slots) {
