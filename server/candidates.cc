@@ -55,6 +55,9 @@ void TakeNamed(const AdIndex& index, const v1::RankRequest& request,
     if (const auto veto = index.VetoOfNamed(*ad, ask)) {
       if (*veto == Veto::kBudget) {
         trace->retrieval.closed_campaigns.push_back(campaign);
+        AdMatch& closed = trace->retrieval.closed.emplace_back();
+        closed.ad = *ad;
+        closed.bid_micros = kMaxBidMicros;
       }
       return CountVeto(*veto, &trace->retrieval);
     }

@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 #include "model/explain.h"
+#include "server/candidates.h"
 
 namespace adrank {
 namespace {
@@ -23,6 +24,7 @@ class Explainer {
             const v1::RankRequest& request, absl::string_view request_id,
             const ExplainSources& sources, RankTrace* trace)
       : serving_(serving),
+        request_(request),
         trace_(*trace),
         why_not_(pipeline, serving, request, request_id, sources, trace) {}
 
@@ -60,9 +62,20 @@ class Explainer {
     out->set_bid_micros(c.bid_micros);
     out->set_score(Score(i, placement));
     out->set_pacing_multiplier(c.pacing_multiplier);
+    MatchedAttributes(c, out);
     out->set_bid_type(trace_.auction_ads[i].bid_type);
     out->set_quality(trace_.auction_ads[i].quality);
     if (trace_.prediction.has_model()) Contributions(i, placement, out);
+  }
+
+  void MatchedAttributes(const RankCandidate& c, v1::AdExplanation* out) const {
+    if (c.item.ad == PredictItem::kNotIndexed) return;
+    const RetrieveRequest ask = AskFor(request_, trace_);
+    RetrieveScratch scratch;
+    serving_.index->Resolve(ask, &scratch);
+    std::vector<std::string> matched;
+    serving_.index->MatchedAttributes(c.item.ad, ask, scratch, &matched);
+    out->mutable_matched_attributes()->Assign(matched.begin(), matched.end());
   }
 
   double Score(size_t i, size_t placement) const {
@@ -121,6 +134,7 @@ class Explainer {
   }
 
   const ServingSnapshot& serving_;
+  const v1::RankRequest& request_;
   const RankTrace& trace_;
   WhyNot why_not_;
 };

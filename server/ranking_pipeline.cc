@@ -220,6 +220,8 @@ absl::Status RankingPipeline::Rank(const ServingSnapshot& serving,
   SetContext(request.context(), stages.start, trace);
   SetPlacements(request, trace);
   BeginAdmission(index, call, trace);
+  trace->terms.draw =
+      id.ms << 16 ^ id.node ^ static_cast<uint64_t>(id.sequence) << 32;
   Trigger(index, request, trace);
   stages.triggered = clock_->Now();
   RETURN_IF_ERROR(PredictItems(serving, deadline, call, trace));

@@ -204,8 +204,7 @@ absl::Status Replayer::Explain(const v1::ExplainRequest& request,
     response->set_replay_difference(WhyDifferent(logged, replayed));
   }
   ExplainAds(*pipeline_, *serving, explained,
-             CatalogSources(catalog_, logged.catalog_version()), trace,
-             response);
+             PastSources(catalog_, logged.catalog_version()), trace, response);
   return absl::OkStatus();
 }
 

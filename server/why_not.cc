@@ -255,7 +255,13 @@ void WhyNot::AddDetail(v1::RankingStage stage, const std::string& ad_id,
   const IndexedAd& ad = index.ad(*number);
   std::optional<StageGap> gap;
   if (stage == v1::RANKING_STAGE_TARGETING) return TargetingDetail(ad, out);
-  if (stage == v1::RANKING_STAGE_BUDGET && sources_.budget) {
+  if (stage == v1::RANKING_STAGE_BUDGET && SitsOut(ad.campaign)) {
+    out->set_outcome(absl::StrFormat(
+        "campaign \"%s\" sits this request out so that its budget lasts: it "
+        "takes part in %.3g %% of requests",
+        ad.snapshot.campaign_id(),
+        100 * trace_->terms.campaigns[ad.campaign].participation));
+  } else if (stage == v1::RANKING_STAGE_BUDGET && sources_.budget) {
     gap = sources_.budget(ad.snapshot.campaign_id());
   } else if (stage == v1::RANKING_STAGE_CAP && sources_.cap) {
     gap = sources_.cap(index, *number, trace_->context);
@@ -263,6 +269,12 @@ void WhyNot::AddDetail(v1::RankingStage stage, const std::string& ad_id,
   if (!gap.has_value()) return;
   SetGap(stage, gap->needed, gap->had, out);
   out->set_outcome(absl::StrCat(out->outcome(), ": ", gap->text));
+}
+
+// Closed by a draw, not for want of budget.
+bool WhyNot::SitsOut(uint32_t campaign) const {
+  return !trace_->terms.campaigns.empty() &&
+         !trace_->terms.campaigns[campaign].closed;
 }
 
 void WhyNot::TargetingDetail(const IndexedAd& ad,
@@ -334,6 +346,10 @@ bool WhyNot::BeyondLimit(const std::string& ad_id,
     SetGap(v1::RANKING_STAGE_RETRIEVAL, static_cast<double>(needed),
            static_cast<double>(bid), out);
     absl::StrAppend(&text, "; to be one, needed bid ", needed, ", had ", bid);
+  } else if (rank > limit) {
+    absl::StrAppend(&text,
+                    "; no bid would make it one: ads of its own ad group have "
+                    "the same bid and come first");
   }
   out->set_outcome(text);
   return true;

@@ -79,6 +79,7 @@ class WhyNot {
 
   void AddDetail(v1::RankingStage stage, const std::string& ad_id,
                  v1::AdExplanation* out) const;
+  bool SitsOut(uint32_t campaign) const;
   void TargetingDetail(const IndexedAd& ad, v1::AdExplanation* out) const;
   const AuctionSlot* LastOf(size_t placement) const;
   std::string AdvertiserLimitText(size_t i, v1::AdExplanation* out) const;

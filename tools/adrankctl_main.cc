@@ -54,6 +54,8 @@ int main(int argc, char** argv) {
   adrank::AddEventsCommand(line);
   adrank::AddModelsCommand(line);
   adrank::AddStatusCommand(line);
+  adrank::AddBudgetsCommand(line);
+  adrank::AddCapsCommand(line);
   adrank::AddEvaluatePolicyCommand(line);
   try {
     app.parse(argc, argv);

@@ -68,6 +68,9 @@ absl::Status RankingRpc::RankAndLog(grpc::CallbackServerContext* context,
       pipeline_->Rank(*serving, request, id, CallOf(context), trace, &outcome);
   if (!status.ok()) return status;
   metrics_->Ranked(outcome, trace->retrieval);
+  if (traffic_ != nullptr && !request.test()) {
+    traffic_->Count(*serving->index, *trace);
+  }
   CountImpressions(request, outcome.response);
   *response = std::move(outcome.response);
   // A decision that finds no room is counted by the log.
@@ -115,7 +118,7 @@ absl::Status RankingRpc::ExplainLive(grpc::CallbackServerContext* context,
   call.take = false;
   const std::shared_ptr<const ServingSnapshot> serving = state_->Current();
   return ExplainRanking(*pipeline_, *serving, request, ids_->Next(), call,
-                        CatalogSources(catalog_, serving->index->version()),
+                        LiveSources(explain_stores_, serving->index->version()),
                         ThreadTrace(), response);
 }
 

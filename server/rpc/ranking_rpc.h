@@ -6,12 +6,13 @@
 #include <vector>
 
 #include "proto/ranking_service.grpc.pb.h"
+#include "server/budget/campaign_traffic.h"
+#include "server/explain_sources.h"
 #include "server/metrics.h"
 #include "server/ranking_pipeline.h"
 #include "server/replay.h"
 #include "server/rpc/worker.h"
 #include "server/serving_state.h"
-#include "storage/catalog_store.h"
 #include "storage/decision_id.h"
 #include "storage/event_log.h"
 
@@ -26,19 +27,21 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
                                v1::RankingService::Service>>> {
  public:
   // The pointers must outlive the service. `admissions` are asked in their
-  // order. `impressions` null: ads are not counted.
+  // order. `traffic` counts what becomes of campaigns, `impressions` ads; null:
+  // nobody does.
   RankingRpc(const RankingPipeline* pipeline, const ServingState* state,
-             CatalogStore* catalog, Replayer* replayer,
+             const ExplainStores& explain_stores, Replayer* replayer,
              std::vector<Admission*> admissions, DecisionIdGenerator* ids,
-             EventLog* log, Metrics* metrics,
-             ImpressionCounts* impressions = nullptr)
+             EventLog* log, CampaignTraffic* traffic,
+             ImpressionCounts* impressions, Metrics* metrics)
       : pipeline_(pipeline),
         state_(state),
-        catalog_(catalog),
+        explain_stores_(explain_stores),
         replayer_(replayer),
         admissions_(std::move(admissions)),
         ids_(ids),
         log_(log),
+        traffic_(traffic),
         metrics_(metrics),
         impressions_(impressions),
         replays_(kMaxReplays) {}
@@ -74,11 +77,12 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
 
   const RankingPipeline* const pipeline_;
   const ServingState* const state_;
-  CatalogStore* const catalog_;
+  const ExplainStores explain_stores_;
   Replayer* const replayer_;
   const std::vector<Admission*> admissions_;
   DecisionIdGenerator* const ids_;
   EventLog* const log_;
+  CampaignTraffic* const traffic_;
   Metrics* const metrics_;
   ImpressionCounts* const impressions_;
   Worker replays_;  // first to go

@@ -19,6 +19,7 @@
 #include "proto/catalog.pb.h"
 #include "proto/common.pb.h"
 #include "server/admission.h"
+#include "server/caps/cap_table.h"
 #include "server/trigger/ad_tags.h"
 #include "server/trigger/conjunction_index.h"
 #include "server/trigger/keyword_index.h"
@@ -96,8 +97,10 @@ struct Retrieval {
   uint32_t filtered_by[kVetoes] = {};
   // More than `limit` ads matched without a veto; matches has the best. Exact.
   bool truncated = false;
-  // Campaigns of ads filtered by kBudget, in no order, repeated.
+  // Campaigns of ads filtered by kBudget, in no order, repeated; and those ads,
+  // with the bids they would have had.
   std::vector<uint32_t> closed_campaigns;
+  std::vector<AdMatch> closed;
   // Why matches is empty; UNSPECIFIED when it is not. BUDGET or FREQUENCY_CAP
   // when an ad that passed all else was kept out by that.
   v1::NoAdReason reason = v1::NO_AD_REASON_UNSPECIFIED;
@@ -205,7 +208,25 @@ class AdIndex {
   std::optional<uint32_t> FindCampaign(absl::string_view id) const;
   std::optional<uint32_t> FindAdvertiser(absl::string_view id) const;
   const std::string& group_id(uint32_t i) const;
-  const std::string& campaign_id(uint32_t i) const;
+  // REQUIRES: i, campaign < campaigns().
+  const std::string& campaign_id(uint32_t i) const { return CampaignOf(i).id; }
+  const v1::Budget& budget(uint32_t campaign) const {
+    return CampaignOf(campaign).budget;
+  }
+  // Serves in [start_ms, end_ms); 0: open on that side.
+  int64_t campaign_start_ms(uint32_t campaign) const {
+    return CampaignOf(campaign).start_ms;
+  }
+  int64_t campaign_end_ms(uint32_t campaign) const {
+    return CampaignOf(campaign).end_ms;
+  }
+  // IANA name; empty is UTC.
+  const std::string& time_zone(uint32_t campaign) const {
+    return CampaignOf(campaign).time_zone;
+  }
+
+  // Frequency caps, by the same numbers; some may be of entities that are gone.
+  const CapTable& caps() const { return caps_; }
 
   // Up to `limit` matches. Clears *out first.
   void Retrieve(const RetrieveRequest& request, size_t limit,
@@ -257,6 +278,8 @@ class AdIndex {
     int64_t start_ms = 0, end_ms = 0;
     uint32_t targeting = TargetingSet::kAlways;
     uint32_t negatives_begin = 0, negatives_end = 0;  // into negatives_
+    v1::Budget budget;
+    std::string time_zone;
   };
   struct PositiveKeyword {
     uint32_t tokens;  // KeywordSet's number
@@ -331,6 +354,12 @@ class AdIndex {
     if (it == ad_locals_.end()) return {base_.get(), ad};
     return {this, it->second};
   }
+  const CampaignEntry& CampaignOf(uint32_t number) const {
+    if (base_ == nullptr) return campaigns_[number];
+    const auto it = campaign_locals_.find(number);
+    return it == campaign_locals_.end() ? base_->campaigns_[number]
+                                        : campaigns_[it->second];
+  }
   // Of the ad's part. REQUIRES: this is the part.
   const GroupEntry& GroupOf(const IndexedAd& ad) const {
     return groups_[base_ == nullptr ? ad.group
@@ -404,6 +433,7 @@ class AdIndex {
   ConjunctionIndex targeted_;     // of documents_
   KeywordIndex keyword_index_;    // of positives_
   KeywordIndex negatives_index_;  // of negatives_
+  CapTable caps_;                 // with the base's
   // Id -> local.
   Ids by_id_, group_by_id_, campaign_by_id_, advertiser_by_id_;
 

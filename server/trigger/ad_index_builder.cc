@@ -70,7 +70,10 @@ struct DocumentTargeting {
 class AdIndex::Builder {
  public:
   explicit Builder(AdIndex* index) : index_(*index), base_(index->base_.get()) {
-    if (base_ != nullptr) index_.numbers_ = base_->numbers_;
+    if (base_ == nullptr) return;
+    index_.numbers_ = base_->numbers_;
+    // Whole, so that a request looks into one table; few entities have caps.
+    index_.caps_ = base_->caps_;
   }
 
   absl::Status AddAll(const v1::Catalog& catalog) {
@@ -125,6 +128,8 @@ class AdIndex::Builder {
           entry.own_enabled && index_.advertisers_[entry.advertiser].enabled;
       entry.start_ms = c.start_time_ms();
       entry.end_ms = c.end_time_ms();
+      entry.budget = c.budget();
+      entry.time_zone = c.time_zone();
       ASSIGN_OR_RETURN(
           entry.targeting,
           Targeting(c.has_targeting(), c.targeting(), "campaign", c.id()));
@@ -133,6 +138,7 @@ class AdIndex::Builder {
         AddNegative(text, v1::MATCH_TYPE_BROAD);
       }
       entry.negatives_end = NumNegatives();
+      AddCaps(CapLevel::kCampaign, entry.number, c);
       index_.campaigns_.push_back(std::move(entry));
     }
     return absl::OkStatus();
@@ -164,6 +170,7 @@ class AdIndex::Builder {
           entry.targeting,
           Targeting(g.has_targeting(), g.targeting(), "ad_group", g.id()));
       RETURN_IF_ERROR(AddKeywords(g, &entry));
+      AddCaps(CapLevel::kAdGroup, entry.number, g);
       index_.groups_.push_back(std::move(entry));
     }
     return absl::OkStatus();
@@ -228,6 +235,11 @@ class AdIndex::Builder {
     absl::StatusOr<uint32_t> number = index_.targeting_.Add(expression);
     if (!number.ok()) return Annotate(number.status(), Named(type, id));
     return number;
+  }
+
+  template <typename Entity>
+  void AddCaps(CapLevel level, uint32_t number, const Entity& entity) {
+    index_.caps_.Set(level, number, entity.id(), entity.frequency_caps());
   }
 
   uint32_t Text(const std::string& text) {
@@ -299,6 +311,7 @@ class AdIndex::Builder {
     const uint32_t number =
         Number(ad.id(), &AdIndex::by_id_, &index_.numbers_.ads);
     if (base_ != nullptr) index_.ad_numbers_.push_back(number);
+    AddCaps(CapLevel::kAd, number, ad);
     index_.ads_.push_back(std::move(entry));
     index_.ad_enabled_.push_back(Enabled(ad.status()));
     return absl::OkStatus();

@@ -14,15 +14,16 @@ void Filter(Veto veto, uint32_t ads, Retrieval* out) {
 }
 
 // Whether budgets or caps keep an ad out that nothing else does; counts it.
-bool FilterByTerms(const AdmissionTerms* terms, uint32_t ad, uint32_t group,
-                   uint32_t campaign, Retrieval* out) {
+bool FilterByTerms(const AdmissionTerms* terms, const AdMatch& match,
+                   uint32_t group, uint32_t campaign, Retrieval* out) {
   if (terms == nullptr) return false;
   if (terms->Closed(campaign)) {
     Filter(Veto::kBudget, 1, out);
     out->closed_campaigns.push_back(campaign);
+    out->closed.push_back(match);
     return true;
   }
-  if (!terms->Capped(ad, group, campaign)) return false;
+  if (!terms->Capped(match.ad, group, campaign)) return false;
   Filter(Veto::kFrequencyCap, 1, out);
   return true;
 }
@@ -72,6 +73,7 @@ void AdIndex::Retrieve(const RetrieveRequest& request, size_t limit,
   std::fill(std::begin(out->filtered_by), std::end(out->filtered_by), 0);
   out->truncated = false;
   out->closed_campaigns.clear();
+  out->closed.clear();
   out->reason = v1::NO_AD_REASON_UNSPECIFIED;
   if (stats_.servable_ads == 0) {
     out->reason = v1::NO_AD_REASON_EMPTY_CATALOG;
@@ -240,14 +242,15 @@ bool AdIndex::AddDocument(const Document& document, size_t end,
       return true;
     }
   }
-  const AdmissionTerms* terms = search.scratch->terms;
-  if (terms != nullptr &&
-      FilterByTerms(terms, document.ad, group.number, document.campaign, out)) {
-    return true;
-  }
-  AdMatch& match = out->matches.emplace_back();
+  AdMatch match;
   match.ad = document.ad;
   match.bid_micros = document.bid_micros;
+  const AdmissionTerms* terms = search.scratch->terms;
+  if (terms != nullptr &&
+      FilterByTerms(terms, match, group.number, document.campaign, out)) {
+    return true;
+  }
+  out->matches.push_back(match);
   return out->matches.size() < end;
 }
 
@@ -288,23 +291,19 @@ void AdIndex::AddGroup(const GroupEntry& group, const AdMatch& match,
   const auto veto =
       VetoGroup(group, search.time_ms, *search.scratch, *search.part);
   const uint32_t campaign = campaigns_[group.campaign].number;
+  AdMatch one = match;
   for (uint32_t i = group.ads_begin; i < group.ads_end; ++i) {
+    one.ad = group_ads_[i];
     // The first veto in the enum's order is the one that counts.
     if (veto.value_or(Veto::kNegativeKeyword) > Veto::kBlocked &&
-        BlocksAd(group_ads_[i], *search.scratch)) {
+        BlocksAd(one.ad, *search.scratch)) {
       Filter(Veto::kBlocked, 1, out);
-      continue;
-    }
-    if (veto.has_value()) {
+    } else if (veto.has_value()) {
       Filter(*veto, 1, out);
-      continue;
+    } else if (!FilterByTerms(search.scratch->terms, one, group.number,
+                              campaign, out)) {
+      out->matches.push_back(one);
     }
-    if (FilterByTerms(search.scratch->terms, group_ads_[i], group.number,
-                      campaign, out)) {
-      continue;
-    }
-    out->matches.push_back(match);
-    out->matches.back().ad = group_ads_[i];
   }
 }
 

@@ -179,7 +179,7 @@ TEST_F(PolicyReplayTest, X1WeightsOfAnotherPolicyHaveMeanOne) {
     const double error =
         std::sqrt((squares / kDecisions - mean * mean) / kDecisions);
     EXPECT_NEAR(mean, 1, 4.5 * error) << change;
-    EXPECT_LT(error, 0.1) << change;
+    EXPECT_LT(error, 0.4) << change;
   }
 }
 
