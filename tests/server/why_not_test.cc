@@ -204,6 +204,12 @@ void Follow(Case c, const std::string& id, std::map<int, int>* seen) {
       return;
     }
     ASSERT_NE(why.stage(), v1::RANKING_STAGE_UNSPECIFIED);
+    if (why.stage() > v1::RANKING_STAGE_RETRIEVAL &&
+        c.request.max_candidates() != 0) {
+      // Siblings that the limit cut off would rise with the bid.
+      c.request.clear_max_candidates();
+      continue;
+    }
     ++(*seen)[why.stage()];
     const v1::RankingStage stage = why.stage();
     // What was mended stays mended.
