@@ -67,6 +67,7 @@ void FillRanked(const AdIndex& index, const RankTrace& trace,
   out->set_match_type(c.match_type);
   const absl::string_view keyword = index.keyword(c.keyword);
   out->set_keyword(keyword.data(), keyword.size());
+  out->set_similarity(c.similarity);
   out->set_propensity(1);  // the policy is deterministic
   out->set_pacing_multiplier(c.pacing_multiplier);
 }

@@ -22,8 +22,9 @@ namespace adrank {
 class CatalogLoader {
  public:
   // The pointers must outlive the loader.
-  CatalogLoader(CatalogStore* store, ServingState* state, Metrics* metrics)
-      : store_(store), state_(state), metrics_(metrics) {}
+  CatalogLoader(CatalogStore* store, ServingState* state, Metrics* metrics,
+                const AdIndexOptions& options = {})
+      : store_(store), state_(state), metrics_(metrics), options_(options) {}
 
   // Builds and swaps when the store is ahead of what is served. The error
   // leaves the old index serving.
@@ -51,6 +52,7 @@ class CatalogLoader {
   CatalogStore* const store_;
   ServingState* const state_;
   Metrics* const metrics_;
+  const AdIndexOptions options_;
   absl::Mutex merge_mu_ ABSL_ACQUIRED_BEFORE(build_mu_);
   absl::Mutex build_mu_ ABSL_ACQUIRED_BEFORE(mu_);
   mutable absl::Mutex mu_;

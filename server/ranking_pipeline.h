@@ -85,6 +85,8 @@ class RankingPipeline {
   int64_t reserve_micros_ = 0;
   uint32_t max_ads_per_advertiser_ = 0;
   double prior_ctr_ = 0.01;
+  SourceQuota quota_;
+  float min_similarity_ = 0;
   uint64_t config_fingerprint_ = 0;
 };
 

@@ -32,6 +32,8 @@ inline constexpr size_t kMaxTextBytes = 1024;
 inline constexpr int kMaxValues = 1024;
 // Advertisers that one request may block.
 inline constexpr int kMaxBlocked = 1000;
+// Components of a query_embedding.
+inline constexpr int kMaxEmbedding = 2048;
 // Ads that one ExplainRequest may name.
 inline constexpr int kMaxExplained = 100;
 
@@ -43,6 +45,9 @@ absl::Status CheckRequest(const v1::RankRequest& request,
                           const RequestLimits& limits);
 absl::Status CheckRequest(const v1::PredictRequest& request,
                           const RequestLimits& limits);
+// A query_embedding has as many components as the ads' vectors, `dims`; any
+// number when no ad has one (0).
+absl::Status CheckQueryEmbedding(const v1::RankRequest& request, size_t dims);
 // Paths of the inner request begin with "request.".
 absl::Status CheckRequest(const v1::ExplainRequest& request,
                           const RequestLimits& limits);

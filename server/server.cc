@@ -119,7 +119,12 @@ absl::Status ServerImpl::OpenStores(const Clock* clock) {
   watcher_ = std::make_unique<ModelWatcher>(
       ModelStore(config_.model().model_dir(), name), name, clock, &state_,
       &metrics_);
-  loader_ = std::make_unique<CatalogLoader>(catalog_.get(), &state_, &metrics_);
+  AdIndexOptions index_options;
+  if (const uint32_t from = config_.trigger().approximate_from()) {
+    index_options.approximate_from = from;
+  }
+  loader_ = std::make_unique<CatalogLoader>(catalog_.get(), &state_, &metrics_,
+                                            index_options);
   return absl::OkStatus();
 }
 

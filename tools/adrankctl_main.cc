@@ -43,6 +43,7 @@ int main(int argc, char** argv) {
   adrank::AddEventsCommand(line);
   adrank::AddModelsCommand(line);
   adrank::AddStatusCommand(line);
+  adrank::AddRecallCommand(line);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -27,6 +27,7 @@ void AddRankCommands(const CommandLine& line);
 void AddEventsCommand(const CommandLine& line);
 void AddModelsCommand(const CommandLine& line);
 void AddStatusCommand(const CommandLine& line);
+void AddRecallCommand(const CommandLine& line);
 
 }  // namespace adrank
 
