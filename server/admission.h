@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "base/rng.h"
 #include "proto/common.pb.h"
 #include "proto/events.pb.h"
+#include "server/caps/cap_table.h"
 #include "storage/decision_id.h"
 
 namespace adrank {
@@ -25,6 +27,9 @@ struct CampaignGate {
   std::atomic<bool> closed{false};
   // What bids are multiplied by, in (0, 1].
   std::atomic<float> multiplier{1};
+  // Share of requests that it takes part in, in (0, 1]; to the others it is
+  // closed.
+  std::atomic<float> participation{1};
 };
 
 // What holds for one request. Numbers are AdIndex's. Reused, one a thread.
@@ -32,12 +37,22 @@ struct AdmissionTerms {
   // By campaign; empty: all are open at multiplier 1.
   absl::Span<const CampaignGate> campaigns;
   std::shared_ptr<const void> campaigns_owner;
+  // Of the request: decides, with a campaign's number, on its participation.
+  uint64_t draw = 0;
   // At a frequency cap for this user; each sorted.
   std::vector<uint32_t> capped_ads, capped_groups, capped_campaigns;
+  // Not null: at a cap is whatever has one here. Of the request's index.
+  const CapTable* denied = nullptr;
 
   bool Closed(uint32_t campaign) const {
-    return !campaigns.empty() &&
-           campaigns[campaign].closed.load(std::memory_order_relaxed);
+    if (campaigns.empty()) return false;
+    const CampaignGate& gate = campaigns[campaign];
+    if (gate.closed.load(std::memory_order_relaxed)) return true;
+    const float share = gate.participation.load(std::memory_order_relaxed);
+    return share < 1 &&
+           static_cast<float>(MixBits(draw ^ MixBits(campaign)) >> 40) *
+                   0x1p-24f >=
+               share;
   }
   float Multiplier(uint32_t campaign) const {
     return campaigns.empty()
@@ -46,15 +61,18 @@ struct AdmissionTerms {
   }
   bool Capped(uint32_t ad, uint32_t group, uint32_t campaign) const {
     return Has(capped_campaigns, campaign) || Has(capped_groups, group) ||
-           Has(capped_ads, ad);
+           Has(capped_ads, ad) ||
+           (denied != nullptr && denied->Caps(ad, group, campaign));
   }
 
   void Clear() {
     campaigns = {};
     campaigns_owner.reset();
+    draw = 0;
     capped_ads.clear();
     capped_groups.clear();
     capped_campaigns.clear();
+    denied = nullptr;
   }
 
  private:

@@ -48,6 +48,8 @@ void ExcludeRefused(const AdIndex& index, RankTrace* trace,
   for (size_t s = 0; s < refused.size(); ++s) {
     if (!refused[s]) kept.insert(trace->admission_slots[s].ad);
   }
+  // An empty one stands between two auctions.
+  if (decision->refused_size() > 0) decision->add_refused();
   for (const SlotRefusal& r : trace->refusals) {
     trace->refusal_reason = r.reason;
     const IndexedAd& ad = index.ad(trace->admission_slots[r.slot].ad);

@@ -139,6 +139,8 @@ void FillTerms(const AdIndex& index, const RankTrace& trace,
   for (const uint32_t campaign : t.capped_campaigns) {
     decision->add_capped_ids(index.campaign_id(campaign));
   }
+  // No id is empty: it stands for all that have a cap.
+  if (t.denied != nullptr) decision->add_capped_ids("");
   std::sort(decision->mutable_capped_ids()->begin(),
             decision->mutable_capped_ids()->end());
 }

@@ -73,6 +73,7 @@ absl::Status CatalogLoader::Serve(absl::StatusOr<Index> index,
     LOG(ERROR) << "catalogue: " << index.status() << "; the old one stays";
     return index.status();
   }
+  if (prepare_) prepare_(**index);
   state_->SetIndex(*index);
   const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
   metrics_->CatalogBuilt(**index, seconds);

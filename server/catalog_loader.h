@@ -3,7 +3,9 @@
 #define ADRANK_SERVER_CATALOG_LOADER_H_
 
 #include <cstddef>
+#include <functional>
 #include <memory>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -21,10 +23,16 @@ namespace adrank {
 // Requests are answered from the old index until the new one is complete.
 class CatalogLoader {
  public:
-  // The pointers must outlive the loader.
+  // The pointers must outlive the loader. `prepare` is shown an index before
+  // requests are; may be empty.
   CatalogLoader(CatalogStore* store, ServingState* state, Metrics* metrics,
+                std::function<void(const AdIndex&)> prepare = nullptr,
                 const AdIndexOptions& options = {})
-      : store_(store), state_(state), metrics_(metrics), options_(options) {}
+      : store_(store),
+        state_(state),
+        metrics_(metrics),
+        options_(options),
+        prepare_(std::move(prepare)) {}
 
   // Builds and swaps when the store is ahead of what is served. The error
   // leaves the old index serving.
@@ -53,6 +61,7 @@ class CatalogLoader {
   ServingState* const state_;
   Metrics* const metrics_;
   const AdIndexOptions options_;
+  const std::function<void(const AdIndex&)> prepare_;
   absl::Mutex merge_mu_ ABSL_ACQUIRED_BEFORE(build_mu_);
   absl::Mutex build_mu_ ABSL_ACQUIRED_BEFORE(mu_);
   mutable absl::Mutex mu_;

@@ -18,6 +18,8 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "base/files.h"
+#include "server/budget/budget_series.h"
+#include "server/caps/frequency_caps.h"
 
 namespace adrank {
 namespace {
@@ -49,6 +51,11 @@ constexpr RpcName kRpcs[] = {
     {"adrank.v1.ModelService", "Status"},
     {"adrank.v1.ModelService", "Promote"},
     {"adrank.v1.ModelService", "Rollback"},
+    {"adrank.v1.BudgetService", "GetPacing"},
+    {"adrank.v1.BudgetService", "ListBudgets"},
+    {"adrank.v1.BudgetService", "Audit"},
+    {"adrank.v1.CapService", "GetUser"},
+    {"adrank.v1.CapService", "ForgetUser"},
 };
 constexpr size_t kRpcCount = std::size(kRpcs);
 
@@ -124,8 +131,12 @@ struct Metrics::Series {
   Counter* catalog_failed;
   Gauge *log_decisions, *log_events, *log_duplicates, *log_unknown,
       *log_pending, *log_bytes, *log_commits, *log_snapshots;
+  Counter *caps_reserved, *caps_refused, *caps_released, *caps_confirmed,
+      *caps_unknown, *caps_reads, *caps_damaged, *caps_full, *caps_failures;
+  Gauge *caps_cached, *caps_users, *caps_bytes;
+  BudgetSeries budget{&registry};
   Gauge* resident;
-  absl::Mutex mu;  // model_info_now, decisions_dropped
+  absl::Mutex mu;  // model_info_now, counters that are raised, budget
 
   Series();
 
@@ -133,6 +144,7 @@ struct Metrics::Series {
   void AddRpcs();
   void AddPipeline();
   void AddState();
+  void AddCaps();
   Counter& OneCounter(const char* name, const char* help) {
     return BuildCounter().Name(name).Help(help).Register(registry).Add({});
   }
@@ -145,6 +157,7 @@ Metrics::Series::Series() {
   AddRpcs();
   AddPipeline();
   AddState();
+  AddCaps();
 }
 
 void Metrics::Series::AddRpcs() {
@@ -299,6 +312,32 @@ void Metrics::Series::AddState() {
   resident = &OneGauge("process_resident_memory_bytes", "Resident memory");
 }
 
+void Metrics::Series::AddCaps() {
+  caps_reserved = &OneCounter("adrank_caps_reservations_total",
+                              "Ads served that have a frequency cap");
+  caps_refused = &OneCounter("adrank_caps_refused_slots_total",
+                             "Slots whose ad was at a frequency cap when the "
+                             "answer was about to be given");
+  caps_released = &OneCounter("adrank_caps_released_decisions_total",
+                              "Reservations given back: not answered");
+  caps_confirmed = &OneCounter("adrank_caps_impressions_total",
+                               "Reported impressions of ads with a cap");
+  caps_unknown = &OneCounter("adrank_caps_unknown_user_denied_total",
+                             "Requests without user_id that got no ad with a "
+                             "cap (caps.unknown_user: DENY)");
+  caps_reads = &OneCounter("adrank_caps_rows_read_total",
+                           "Users whose counters were read from the store");
+  caps_damaged = &OneCounter("adrank_caps_rows_damaged_total",
+                             "Of them, those that could not be decoded");
+  caps_full = &OneCounter("adrank_caps_rows_full_total",
+                          "Requests of users with too many counters");
+  caps_failures = &OneCounter("adrank_caps_store_failures_total",
+                              "Reads and writes of counters that failed");
+  caps_cached = &OneGauge("adrank_caps_cached_users", "Users in memory");
+  caps_users = &OneGauge("adrank_caps_users", "Users in the store, estimated");
+  caps_bytes = &OneGauge("adrank_caps_bytes", "Bytes of the store's tables");
+}
+
 Metrics::Metrics() : series_(std::make_unique<Series>()) {}
 Metrics::~Metrics() = default;
 
@@ -405,6 +444,32 @@ void Metrics::EventLogStats(const adrank::EventLogStats& stats) {
   const double dropped = static_cast<double>(stats.dropped_decisions);
   const double told = series_->decisions_dropped->Value();
   if (dropped > told) series_->decisions_dropped->Increment(dropped - told);
+}
+
+void Metrics::BudgetStats(const LedgerStats& stats,
+                          const TrafficCounts& traffic) {
+  absl::MutexLock lock(&series_->mu);
+  series_->budget.Update(stats, traffic);
+}
+
+void Metrics::FrequencyCaps(const CapStats& caps, const CapStoreStats& store) {
+  series_->caps_cached->Set(static_cast<double>(caps.cached_users));
+  series_->caps_users->Set(static_cast<double>(store.users));
+  series_->caps_bytes->Set(static_cast<double>(store.disk_bytes));
+  absl::MutexLock lock(&series_->mu);
+  const auto raise = [](Counter* counter, uint64_t value) {
+    const double more = static_cast<double>(value) - counter->Value();
+    if (more > 0) counter->Increment(more);
+  };
+  raise(series_->caps_reserved, caps.reservations);
+  raise(series_->caps_refused, caps.refused);
+  raise(series_->caps_released, caps.released);
+  raise(series_->caps_confirmed, caps.confirmed);
+  raise(series_->caps_unknown, caps.unknown_denied);
+  raise(series_->caps_reads, caps.rows_read);
+  raise(series_->caps_damaged, caps.rows_damaged);
+  raise(series_->caps_full, caps.rows_full);
+  raise(series_->caps_failures, caps.store_failures);
 }
 
 std::string Metrics::Text() const {

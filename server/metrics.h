@@ -16,6 +16,11 @@
 
 namespace adrank {
 
+struct LedgerStats;
+struct TrafficCounts;
+struct CapStats;
+struct CapStoreStats;
+
 // The RPCs of all services; each has its series from the start, so that a rate
 // over a quiet method is 0 and not absent.
 enum class Rpc {
@@ -32,6 +37,11 @@ enum class Rpc {
   kModelStatus,
   kPromote,
   kRollback,
+  kGetPacing,
+  kListBudgets,
+  kAuditBudgets,
+  kGetUserCaps,
+  kForgetUserCaps,
 };
 
 // Thread-safe.
@@ -58,6 +68,8 @@ class Metrics {
   void CatalogBuilt(const AdIndex& index, double seconds);
   void CatalogBuildFailed();
   void EventLogStats(const EventLogStats& stats);
+  void BudgetStats(const LedgerStats& stats, const TrafficCounts& traffic);
+  void FrequencyCaps(const CapStats& caps, const CapStoreStats& store);
 
   // The exposition text; process metrics are read now.
   std::string Text() const;

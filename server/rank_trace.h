@@ -70,6 +70,7 @@ struct RankTrace {
   RetrieveScratch retrieve_scratch;
   std::vector<PredictItem> items;
   std::vector<AuctionAd> auction_ads;
+  AuctionOptions auction_options;
   absl::flat_hash_map<absl::string_view, uint32_t> foreign_advertisers;
   std::vector<AdmissionSlot> admission_slots;
   std::vector<SlotRefusal> refusals;

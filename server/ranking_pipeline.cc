@@ -90,9 +90,9 @@ absl::StatusOr<std::unique_ptr<const RankingPipeline>> RankingPipeline::Create(
   }
   pipeline->reserve_micros_ = reserve;
   pipeline->max_ads_per_advertiser_ = config.rank().max_ads_per_advertiser();
-  ASSIGN_OR_RETURN(pipeline->quota_,
-                   SourceQuota::Create(config.trigger(),
-                                       pipeline->limits_.max_candidates));
+  ASSIGN_OR_RETURN(
+      pipeline->quota_,
+      SourceQuota::Create(config.trigger(), pipeline->limits_.max_candidates));
   const double similarity = config.trigger().min_similarity();
   if (!(similarity >= -1 && similarity <= 1)) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -175,9 +175,9 @@ absl::Status RankingPipeline::PredictItems(const ServingSnapshot& serving,
   return absl::OkStatus();
 }
 
-void RankingPipeline::RunAuction(const AdIndex& index,
-                                 absl::string_view request_id,
-                                 RankTrace* trace) const {
+void RankingPipeline::PrepareAuction(const AdIndex& index,
+                                     absl::string_view request_id,
+                                     RankTrace* trace) const {
   const size_t ready = trace->prediction.ready();
   trace->auction_ads.clear();
   trace->foreign_advertisers.clear();
@@ -206,11 +206,14 @@ void RankingPipeline::RunAuction(const AdIndex& index,
   for (size_t p = 0; p < trace->placements.size(); ++p) {
     trace->placements[p].pctr = trace->prediction.pctrs(p);
   }
-  AuctionOptions options;
+  AuctionOptions& options = trace->auction_options;
   options.max_ads_per_advertiser = max_ads_per_advertiser_;
   options.tie_salt = Hash64(request_id);
-  trace->auctioneer.Run(trace->auction_ads, trace->placements, options,
-                        &trace->auction);
+}
+
+void RankingPipeline::HoldAuction(RankTrace* trace) const {
+  trace->auctioneer.Run(trace->auction_ads, trace->placements,
+                        trace->auction_options, &trace->auction);
 }
 
 // Holds the auction and takes what it gave out. What is refused is kept out,
@@ -221,14 +224,16 @@ void RankingPipeline::RunAdmittedAuction(
   const absl::string_view request_id = outcome->response.request_id();
   trace->excluded.assign(trace->candidates.size(), 0);
   for (int round = 0; round < kMaxRounds; ++round) {
-    RunAuction(index, request_id, trace);
+    PrepareAuction(index, request_id, trace);
+    HoldAuction(trace);
     if (!call.take || request.test()) return;
     if (ReserveAll(index, id, call, trace)) return;
     ExcludeRefused(index, trace, &outcome->decision);
   }
   // Refused again and again: better no ad than one that is not paid for.
   trace->excluded.assign(trace->candidates.size(), 1);
-  RunAuction(index, request_id, trace);
+  PrepareAuction(index, request_id, trace);
+  HoldAuction(trace);
 }
 
 absl::Status RankingPipeline::Rank(const ServingSnapshot& serving,
@@ -247,6 +252,8 @@ absl::Status RankingPipeline::Rank(const ServingSnapshot& serving,
   SetContext(request.context(), stages.start, trace);
   SetPlacements(request, trace);
   BeginAdmission(index, call, trace);
+  trace->terms.draw =
+      id.ms << 16 ^ id.node ^ static_cast<uint64_t>(id.sequence) << 32;
   Trigger(index, request, trace);
   stages.triggered = clock_->Now();
   RETURN_IF_ERROR(PredictItems(serving, deadline, call, trace));

@@ -32,6 +32,7 @@ class RankingPipeline {
 
   const RequestLimits& limits() const { return limits_; }
   double prior_ctr() const { return prior_ctr_; }
+  const SourceQuota& quota() const { return quota_; }
   // Of all that this configuration can change in an answer.
   uint64_t config_fingerprint() const { return config_fingerprint_; }
   // 0: unlimited.
@@ -59,6 +60,13 @@ class RankingPipeline {
                        v1::PredictResponse* response,
                        uint64_t* non_finite) const;
 
+  // The auction of a trace that Rank has filled, once more: with the bids of
+  // trace->candidates and without the excluded ones, as they are now. What
+  // would have happened if they were different.
+  void PrepareAuction(const AdIndex& index, absl::string_view request_id,
+                      RankTrace* trace) const;
+  void HoldAuction(RankTrace* trace) const;
+
  private:
   RankingPipeline() = default;
   struct Stages;
@@ -74,8 +82,6 @@ class RankingPipeline {
                RankTrace* trace) const;
   absl::Status PredictItems(const ServingSnapshot& serving, absl::Time deadline,
                             const CallOptions& call, RankTrace* trace) const;
-  void RunAuction(const AdIndex& index, absl::string_view request_id,
-                  RankTrace* trace) const;
   void RunAdmittedAuction(const AdIndex& index, const v1::RankRequest& request,
                           const DecisionId& id, const CallOptions& call,
                           RankTrace* trace, RankOutcome* outcome) const;

@@ -17,19 +17,30 @@
 #include "base/status_macros.h"
 #include "model/checksums.h"
 #include "model/model_store.h"
+#include "server/budget/budget_admission.h"
+#include "server/budget/campaign_traffic.h"
+#include "server/budget/charging_log.h"
+#include "server/budget/ledger.h"
+#include "server/budget/pacing_loop.h"
+#include "server/caps/frequency_caps.h"
 #include "server/catalog_loader.h"
 #include "server/http_endpoint.h"
 #include "server/metrics.h"
 #include "server/model_watcher.h"
 #include "server/periodic.h"
 #include "server/ranking_pipeline.h"
+#include "server/replay.h"
+#include "server/rpc/budget_rpc.h"
+#include "server/rpc/cap_rpc.h"
 #include "server/rpc/catalog_rpc.h"
 #include "server/rpc/event_rpc.h"
 #include "server/rpc/model_rpc.h"
 #include "server/rpc/ranking_rpc.h"
 #include "server/serving_state.h"
+#include "storage/cap_store.h"
 #include "storage/catalog_store.h"
 #include "storage/event_log.h"
+#include "storage/ledger_store.h"
 
 namespace adrank {
 namespace {
@@ -40,6 +51,10 @@ constexpr absl::Duration kCatalogPeriod = absl::Seconds(30);
 // How often it is looked whether the whole should be built anew.
 constexpr absl::Duration kMergePeriod = absl::Seconds(1);
 constexpr absl::Duration kRetentionPeriod = absl::Hours(1);
+// What a killed process loses of reservations, at most.
+constexpr absl::Duration kLedgerPeriod = absl::Milliseconds(20);
+// What a power failure may take of the counters of frequency caps.
+constexpr absl::Duration kCapSyncPeriod = absl::Milliseconds(100);
 // A whole catalogue is one Mutate, so that it is changed whole or not at all.
 constexpr uint32_t kAdminMessageBytes = 256 << 20;
 
@@ -73,6 +88,10 @@ class ServerImpl : public Server {
 
  private:
   absl::Status OpenStores(const Clock* clock);
+  absl::Status OpenLedger(const Clock* clock);
+  void PrepareBudgets(const AdIndex& index);
+  // Charges what a crash kept from the ledger.
+  absl::Status StartLedger();
   absl::Status Listen();
   absl::StatusOr<std::unique_ptr<grpc::Server>> BuildServer(
       const std::vector<grpc::Service*>& services, int port,
@@ -84,20 +103,35 @@ class ServerImpl : public Server {
   // Destroyed in reverse: servers before what they call.
   Metrics metrics_;
   ServingState state_;
+  CampaignTraffic traffic_;
   std::unique_ptr<const RankingPipeline> pipeline_;
+  // The log tells the ledger of events until it is closed. Null, as the two
+  // that use it: budgets are disabled.
+  std::unique_ptr<Ledger> ledger_;
   std::unique_ptr<EventLog> log_;
+  std::unique_ptr<BudgetAdmission> budgets_;
+  std::unique_ptr<ChargingLog> charging_log_;
+  std::unique_ptr<PacingLoop> pacing_;
   std::unique_ptr<CatalogStore> catalog_;
+  std::unique_ptr<CapStore> cap_store_;
+  std::unique_ptr<FrequencyCaps> caps_;
   std::unique_ptr<DecisionIdGenerator> ids_;
   std::unique_ptr<ModelWatcher> watcher_;
   std::unique_ptr<CatalogLoader> loader_;
+  std::unique_ptr<Replayer> replayer_;
   std::unique_ptr<Periodic> watch_models_;
   std::unique_ptr<Periodic> load_catalog_;
   std::unique_ptr<Periodic> merge_catalog_;
   std::unique_ptr<Periodic> retention_;
+  std::unique_ptr<Periodic> run_ledger_;
+  std::unique_ptr<Periodic> run_pacing_;
+  std::unique_ptr<Periodic> sync_caps_;
   std::unique_ptr<RankingRpc> ranking_;
   std::unique_ptr<EventRpc> events_;
   std::unique_ptr<CatalogRpc> catalog_reads_, catalog_admin_;
   std::unique_ptr<ModelRpc> models_;
+  std::unique_ptr<BudgetRpc> budget_rpc_;
+  std::unique_ptr<CapRpc> cap_admin_;
   std::unique_ptr<grpc::Server> main_, admin_;
   std::unique_ptr<HttpEndpoint> http_;
   Ports ports_;
@@ -111,6 +145,12 @@ absl::Status ServerImpl::OpenStores(const Clock* clock) {
   ASSIGN_OR_RETURN(log_, EventLog::Open(config_.storage(), clock));
   ASSIGN_OR_RETURN(catalog_,
                    CatalogStore::Open(config_.storage().data_dir(), clock));
+  ASSIGN_OR_RETURN(
+      cap_store_,
+      CapStore::Open(config_.storage().data_dir(), clock,
+                     {FrequencyCaps::KeepDecisions(config_.caps())}));
+  caps_ =
+      std::make_unique<FrequencyCaps>(config_.caps(), cap_store_.get(), clock);
   // Not for learning, not stored: two runs must not repeat an id.
   ids_ = std::make_unique<DecisionIdGenerator>(
       clock, static_cast<uint16_t>(config_.storage().node_id()),
@@ -119,12 +159,58 @@ absl::Status ServerImpl::OpenStores(const Clock* clock) {
   watcher_ = std::make_unique<ModelWatcher>(
       ModelStore(config_.model().model_dir(), name), name, clock, &state_,
       &metrics_);
-  AdIndexOptions index_options;
-  if (const uint32_t from = config_.trigger().approximate_from()) {
-    index_options.approximate_from = from;
-  }
-  loader_ = std::make_unique<CatalogLoader>(catalog_.get(), &state_, &metrics_,
-                                            index_options);
+  if (!config_.budget().disabled()) RETURN_IF_ERROR(OpenLedger(clock));
+  loader_ = std::make_unique<CatalogLoader>(
+      catalog_.get(), &state_, &metrics_,
+      [this](const AdIndex& index) { PrepareBudgets(index); },
+      AdIndexOptions::Of(config_.trigger()));
+  ASSIGN_OR_RETURN(
+      replayer_, Replayer::Create(config_, &state_, catalog_.get(),
+                                  ModelStore(config_.model().model_dir(), name),
+                                  log_.get()));
+  return absl::OkStatus();
+}
+
+absl::Status ServerImpl::OpenLedger(const Clock* clock) {
+  Ledger::Options options;
+  ASSIGN_OR_RETURN(options.policy, BudgetPolicy::Create(config_.budget()));
+  options.sync = config_.storage().durability() != v1::StorageConfig::ASYNC;
+  ASSIGN_OR_RETURN(std::unique_ptr<LedgerStore> store,
+                   LedgerStore::Open(config_.storage().data_dir()));
+  ASSIGN_OR_RETURN(ledger_, Ledger::Open(std::move(store), options, clock));
+  ledger_->SetLookup([this](const DecisionId& id, uint8_t position) {
+    return LookUpSlot(log_.get(), id, position);
+  });
+  budgets_ = std::make_unique<BudgetAdmission>(ledger_.get());
+  charging_log_ = std::make_unique<ChargingLog>(log_.get(), ledger_.get());
+  pacing_ = std::make_unique<PacingLoop>(
+      ledger_.get(), &traffic_, clock,
+      files::Join(config_.storage().data_dir(), "pacing"));
+  return absl::OkStatus();
+}
+
+void ServerImpl::PrepareBudgets(const AdIndex& index) {
+  if (ledger_ == nullptr) return;
+  traffic_.Prepare(index);
+  budgets_->Prepare(index);
+  pacing_->Prepare(index);
+}
+
+absl::Status ServerImpl::StartLedger() {
+  if (ledger_ == nullptr) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const uint64_t replayed,
+                   ReplayEvents(log_.get(), ledger_.get()));
+  LOG(INFO) << "ledger: " << replayed << " events of the log looked at";
+  run_ledger_ = std::make_unique<Periodic>(
+      kLedgerPeriod, [this] { ledger_->RunOnce().IgnoreError(); });
+  const uint32_t pacing_s = config_.budget().pacing_seconds() == 0
+                                ? 60
+                                : config_.budget().pacing_seconds();
+  run_pacing_ = std::make_unique<Periodic>(absl::Seconds(pacing_s), [this] {
+    if (const absl::Status s = pacing_->RunOnce(); !s.ok()) {
+      LOG(ERROR) << "pacing: " << s;
+    }
+  });
   return absl::OkStatus();
 }
 
@@ -132,6 +218,7 @@ absl::Status ServerImpl::Init(const Clock* clock) {
   RETURN_IF_ERROR(ValidateConfig(config_));
   RETURN_IF_ERROR(OpenStores(clock));
   RETURN_IF_ERROR(loader_->RunOnce());
+  RETURN_IF_ERROR(StartLedger());
   if (const absl::Status model = watcher_->RunOnce(); !model.ok()) {
     LOG(ERROR) << "starting without the published model: " << model;
   }
@@ -142,6 +229,11 @@ absl::Status ServerImpl::Init(const Clock* clock) {
                                  [this] { watcher_->RunOnce().IgnoreError(); });
   load_catalog_ = std::make_unique<Periodic>(
       kCatalogPeriod, [this] { loader_->RunOnce().IgnoreError(); });
+  sync_caps_ = std::make_unique<Periodic>(kCapSyncPeriod, [this] {
+    if (const absl::Status s = cap_store_->Sync(); !s.ok()) {
+      LOG_EVERY_N(ERROR, 100) << "frequency caps: " << s.message();
+    }
+  });
   merge_catalog_ = std::make_unique<Periodic>(
       kMergePeriod, [this] { loader_->Merge().IgnoreError(); });
   if (config_.storage().retention_days() > 0) {
@@ -176,28 +268,41 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> ServerImpl::BuildServer(
 absl::Status ServerImpl::Listen() {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  ranking_ = std::make_unique<RankingRpc>(pipeline_.get(), &state_,
-                                          std::vector<Admission*>(), ids_.get(),
-                                          log_.get(), &metrics_);
+  std::vector<Admission*> admissions;
+  EventLog* event_log = log_.get();
+  if (ledger_ != nullptr) {
+    admissions.push_back(budgets_.get());
+    event_log = charging_log_.get();
+  }
+  admissions.push_back(caps_.get());
+  ranking_ = std::make_unique<RankingRpc>(
+      pipeline_.get(), &state_, catalog_.get(), replayer_.get(), admissions,
+      ids_.get(), log_.get(), ledger_ == nullptr ? nullptr : &traffic_,
+      &metrics_);
   events_ = std::make_unique<EventRpc>(
-      log_.get(), pipeline_->limits().max_events, &metrics_);
-  catalog_reads_ =
-      std::make_unique<CatalogRpc>(catalog_.get(), &state_, loader_.get(),
-                                   std::function<void()>(), &metrics_);
+      event_log, std::vector<EventSink*>{caps_.get()},
+      pipeline_->limits().max_events, &metrics_);
+  budget_rpc_ =
+      std::make_unique<BudgetRpc>(ledger_.get(), pacing_.get(), &metrics_);
+  catalog_reads_ = std::make_unique<CatalogRpc>(
+      catalog_.get(), log_.get(), &state_, loader_.get(),
+      std::function<void()>(), &metrics_);
   catalog_admin_ = std::make_unique<CatalogRpc>(
-      catalog_.get(), &state_, loader_.get(),
+      catalog_.get(), log_.get(), &state_, loader_.get(),
       [this] { load_catalog_->Notify(); }, &metrics_);
   models_ = std::make_unique<ModelRpc>(watcher_.get(), &metrics_);
+  cap_admin_ = std::make_unique<CapRpc>(caps_.get(), &state_, &metrics_);
   const uint32_t max_message_bytes = pipeline_->limits().max_message_bytes;
+  ASSIGN_OR_RETURN(main_, BuildServer({ranking_.get(), events_.get(),
+                                       catalog_reads_.get(), budget_rpc_.get()},
+                                      Port(config_.listen().grpc_port(), 8500),
+                                      max_message_bytes, &ports_.grpc));
   ASSIGN_OR_RETURN(
-      main_, BuildServer({ranking_.get(), events_.get(), catalog_reads_.get()},
-                         Port(config_.listen().grpc_port(), 8500),
-                         max_message_bytes, &ports_.grpc));
-  ASSIGN_OR_RETURN(admin_,
-                   BuildServer({models_.get(), catalog_admin_.get()},
-                               Port(config_.listen().admin_port(), 8502),
-                               std::max(max_message_bytes, kAdminMessageBytes),
-                               &ports_.admin));
+      admin_,
+      BuildServer({models_.get(), catalog_admin_.get(), cap_admin_.get()},
+                  Port(config_.listen().admin_port(), 8502),
+                  std::max(max_message_bytes, kAdminMessageBytes),
+                  &ports_.admin));
   HttpEndpoint::Pages pages;
   pages.metrics = [this] { return MetricsPage(); };
   pages.ready = [this] { return ready_.load(); };
@@ -235,11 +340,23 @@ absl::Status ServerImpl::Shutdown(absl::Duration grace) {
   load_catalog_.reset();
   merge_catalog_.reset();
   retention_.reset();
-  return log_ == nullptr ? absl::OkStatus() : log_->Flush();
+  absl::Status status = log_ == nullptr ? absl::OkStatus() : log_->Flush();
+  run_pacing_.reset();
+  if (pacing_ != nullptr) status.Update(pacing_->Save());
+  // The log has told the ledger of its last events.
+  run_ledger_.reset();
+  if (ledger_ != nullptr) status.Update(ledger_->Flush());
+  sync_caps_.reset();
+  if (cap_store_ != nullptr) status.Update(cap_store_->Sync());
+  return status;
 }
 
 std::string ServerImpl::MetricsPage() {
   metrics_.EventLogStats(log_->Stats());
+  if (ledger_ != nullptr) {
+    metrics_.BudgetStats(ledger_->Stats(), traffic_.Total());
+  }
+  metrics_.FrequencyCaps(caps_->Stats(), cap_store_->Stats());
   return metrics_.Text();
 }
 
@@ -294,6 +411,14 @@ absl::Status ValidateConfig(const v1::ServerConfig& config) {
   RETURN_IF_ERROR(CheckPort("grpc_port", config.listen().grpc_port()));
   RETURN_IF_ERROR(CheckPort("http_port", config.listen().http_port()));
   RETURN_IF_ERROR(CheckPort("admin_port", config.listen().admin_port()));
+  RETURN_IF_ERROR(BudgetPolicy::Create(config.budget()).status());
+  // Longer intervals than a quarter hour are none to steer by.
+  if (config.budget().pacing_seconds() > 600) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "budget.pacing_seconds: ", config.budget().pacing_seconds(),
+        " not in [0, 600]"));
+  }
+  RETURN_IF_ERROR(FrequencyCaps::ValidateConfig(config.caps()));
   return RankingPipeline::Create(config, Clock::Real()).status();
 }
 

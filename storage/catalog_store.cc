@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "absl/base/internal/endian.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
@@ -23,6 +24,7 @@
 #include "base/status_macros.h"
 #include "rocksdb/cache.h"
 #include "rocksdb/utilities/write_batch_with_index.h"
+#include "storage/catalog_history.h"
 #include "storage/catalog_part.h"
 #include "storage/rocks.h"
 
@@ -145,6 +147,7 @@ class CatalogStoreImpl final : public CatalogStore {
       const std::function<
           std::vector<std::string>(absl::Span<const v1::EntityKey>)>& also,
       size_t max_groups) override;
+  absl::StatusOr<v1::Catalog> LoadVersion(int64_t version) override;
   absl::StatusOr<std::vector<v1::CatalogEntity>> List(
       v1::EntityType type, const v1::EntityKey& after, uint32_t limit) override;
   absl::StatusOr<v1::CatalogEntity> Get(const v1::EntityKey& key) override;
@@ -160,6 +163,8 @@ class CatalogStoreImpl final : public CatalogStore {
     int64_t time_ms = 0;
     uint32_t index = 0;  // of the operation
   };
+  // Entities of which one is not added twice, by EntityBytes.
+  using Seen = absl::flat_hash_set<std::string>;
 
   // Makes the store writable again after a failed write: told to go on, or
   // opened anew. Unavailable, with the store as it was, while the disk is full.
@@ -199,6 +204,13 @@ class CatalogStoreImpl final : public CatalogStore {
   // Name of an entity that refers to `key`; empty when there is none.
   absl::StatusOr<std::string> AnyChild(const v1::EntityKey& key,
                                        Change* change);
+  // Adds the entity and all above it; AddBelow also all below it.
+  absl::Status AddAbove(const v1::EntityKey& key, Change* change, Seen* seen,
+                        v1::Catalog* out);
+  absl::Status AddBelow(const v1::EntityKey& key, Change* change, Seen* seen,
+                        v1::Catalog* out);
+  absl::Status AddAffected(absl::Span<const v1::CatalogOperation> operations,
+                           Change* change, ApplyResult* result);
   std::string ChildBytes(const v1::EntityKey& parent,
                          const v1::EntityKey& child) const {
     return OwnerBytes(parent) + EntityBytes(child);
@@ -334,6 +346,52 @@ absl::Status CatalogStoreImpl::ApplyOne(const v1::CatalogOperation& operation,
       line.SerializeAsString()));
 }
 
+absl::Status CatalogStoreImpl::AddAbove(const v1::EntityKey& key,
+                                        Change* change, Seen* seen,
+                                        v1::Catalog* out) {
+  if (!HasParent(key) || !seen->insert(EntityBytes(key)).second) {
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(v1::CatalogEntity entity, Find(key, change));
+  const v1::EntityKey parent = ParentOf(entity);
+  AddEntity(&entity, out);
+  return AddAbove(parent, change, seen, out);
+}
+
+absl::Status CatalogStoreImpl::AddBelow(const v1::EntityKey& key,
+                                        Change* change, Seen* seen,
+                                        v1::Catalog* out) {
+  RETURN_IF_ERROR(AddAbove(key, change, seen, out));
+  if (key.type() == v1::ENTITY_TYPE_AD) return absl::OkStatus();
+  const std::string prefix = OwnerBytes(key);
+  std::unique_ptr<rocksdb::Iterator> it(change->batch.NewIteratorWithBase(
+      children(), db()->NewIterator(rocksdb::ReadOptions(), children())));
+  for (it->Seek(prefix); it->Valid() && it->key().starts_with(prefix);
+       it->Next()) {
+    absl::string_view child = rocks::View(it->key());
+    child.remove_prefix(prefix.size());
+    RETURN_IF_ERROR(AddBelow(MakeKey(static_cast<v1::EntityType>(child[0]),
+                                     std::string(child.substr(1))),
+                             change, seen, out));
+  }
+  return ToStatus(it->status());
+}
+
+absl::Status CatalogStoreImpl::AddAffected(
+    absl::Span<const v1::CatalogOperation> operations, Change* change,
+    ApplyResult* result) {
+  Seen seen;
+  for (size_t i = 0; i < operations.size(); ++i) {
+    const v1::CatalogEntity& entity = operations[i].upsert();
+    if (!result->errors[i].ok() ||
+        !(entity.has_campaign() || entity.has_ad_group())) {
+      continue;
+    }
+    RETURN_IF_ERROR(AddBelow(KeyOf(entity), change, &seen, &result->affected));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CatalogStoreImpl::Recover() {
   if (database_ != nullptr && db()->Resume().ok()) return absl::OkStatus();
   // RocksDB does not resume after a failed write of its write-ahead log.
@@ -387,6 +445,9 @@ absl::StatusOr<ApplyResult> CatalogStoreImpl::Apply(
     failed = failed || !error.ok();
     result.applied += error.ok();
     result.errors.push_back(std::move(error));
+  }
+  if (options.want_affected) {
+    RETURN_IF_ERROR(AddAffected(operations, &change, &result));
   }
   if (options.validate_only || (failed && !options.partial_failure)) {
     result.applied = 0;
@@ -453,16 +514,7 @@ absl::StatusOr<std::pair<v1::Catalog, int64_t>> CatalogStoreImpl::Load() {
     v1::CatalogEntity entity;
     for (it->SeekToFirst(); it->Valid() && status.ok(); it->Next()) {
       status = Parse(it.get(), &entity);
-      v1::Catalog& catalog = result.first;
-      if (entity.has_advertiser()) {
-        catalog.add_advertisers()->Swap(entity.mutable_advertiser());
-      } else if (entity.has_campaign()) {
-        catalog.add_campaigns()->Swap(entity.mutable_campaign());
-      } else if (entity.has_ad_group()) {
-        catalog.add_ad_groups()->Swap(entity.mutable_ad_group());
-      } else if (entity.has_ad()) {
-        catalog.add_ads()->Swap(entity.mutable_ad());
-      }
+      AddEntity(&entity, &result.first);
     }
     status.Update(ToStatus(it->status()));
   }
@@ -502,6 +554,26 @@ absl::StatusOr<CatalogChanges> CatalogStoreImpl::LoadChanges(
   pin->db->ReleaseSnapshot(snapshot);
   RETURN_IF_ERROR(status);
   return changes;
+}
+
+absl::StatusOr<v1::Catalog> CatalogStoreImpl::LoadVersion(int64_t version) {
+  rocksdb::ReadOptions options = rocks::ScanOptions();
+  std::shared_ptr<const rocks::Database> pin;
+  {
+    absl::MutexLock lock(&mu_);
+    if (version < 0 || version > version_) {
+      return absl::NotFoundError(
+          absl::StrCat("catalogue ", path_, ": version ", version,
+                       " was never made; the newest is ", version_));
+    }
+    if (version == 0) return v1::Catalog();
+    ASSIGN_OR_RETURN(pin, Pin());
+    options.snapshot = pin->db->GetSnapshot();
+  }
+  absl::StatusOr<v1::Catalog> catalog = CatalogAt(
+      pin->db.get(), pin->families[kHistory], options, path_, version);
+  pin->db->ReleaseSnapshot(options.snapshot);
+  return catalog;
 }
 
 absl::StatusOr<std::vector<v1::CatalogEntity>> CatalogStoreImpl::List(

@@ -27,6 +27,8 @@ v1::EntityKey KeyOf(const v1::CatalogOperation& operation);
 struct ApplyOptions {
   bool partial_failure = false;
   bool validate_only = false;
+  // Fill in ApplyResult.affected.
+  bool want_affected = false;
 };
 
 struct ApplyResult {
@@ -36,6 +38,9 @@ struct ApplyResult {
   // partial_failure).
   uint32_t applied = 0;
   int64_t version = 0;
+  // The campaigns and ad groups that good operations put in or replaced, as all
+  // good operations leave them, with everything above and below them.
+  v1::Catalog affected;
 };
 
 // What makes the catalogue of one version that of a later one.
@@ -80,6 +85,10 @@ class CatalogStore {
       const std::function<
           std::vector<std::string>(absl::Span<const v1::EntityKey>)>& also,
       size_t max_groups) = 0;
+  // The catalogue as Load gave it when it had this version, from the history of
+  // all changes. NotFound for a version that was never made; FailedPrecondition
+  // when the history does not reach it. Reads the whole history.
+  virtual absl::StatusOr<v1::Catalog> LoadVersion(int64_t version) = 0;
 
   // Up to `limit` entities in (type, id) order, after `after` (exclusive; an
   // empty id means "from the start"). `type` UNSPECIFIED: all.

@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "base/status_macros.h"
 #include "google/protobuf/stubs/common.h"
+#include "storage/cap_window.h"
 #include "storage/catalog_store.h"
 
 namespace adrank {
@@ -272,6 +273,36 @@ absl::Status CheckAttribute(const v1::Attribute& attribute) {
   return absl::OkStatus();
 }
 
+// ---- frequency caps ----
+
+absl::Status CheckCaps(
+    const google::protobuf::RepeatedPtrField<v1::FrequencyCap>& caps) {
+  if (caps.size() > kMaxCaps) {
+    return Bad("frequency_caps", absl::StrCat("has ", caps.size(),
+                                              "; at most ", kMaxCaps,
+                                              " are allowed"));
+  }
+  for (int i = 0; i < caps.size(); ++i) {
+    const v1::FrequencyCap& cap = caps[i];
+    const std::string name = absl::StrCat("frequency_caps[", i, "].");
+    if (cap.impressions() == 0) {
+      return Bad(name + "impressions", "0 must be >= 1");
+    }
+    const int64_t seconds = CapWindowSeconds(cap);
+    if (seconds == 0) {
+      return Bad(name + "unit", absl::StrCat(static_cast<int>(cap.unit()),
+                                             " is not a known unit"));
+    }
+    if (seconds > kMaxCapWindowSeconds) {
+      return Bad(name + "length",
+                 absl::StrCat(cap.length(), " makes a window of ", seconds,
+                              " seconds; at most 5 weeks (",
+                              kMaxCapWindowSeconds, ") are allowed"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 // ---- entities ----
 
 absl::Status Check(const v1::Advertiser& e) {
@@ -301,6 +332,7 @@ absl::Status Check(const v1::Campaign& e) {
   RETURN_IF_ERROR(CheckId("advertiser_id", e.advertiser_id()));
   RETURN_IF_ERROR(CheckText("name", e.name(), kMaxNameBytes));
   RETURN_IF_ERROR(CheckStatus(e.status()));
+  RETURN_IF_ERROR(CheckCaps(e.frequency_caps()));
   RETURN_IF_ERROR(
       CheckNotNegative("budget.daily_micros", e.budget().daily_micros()));
   RETURN_IF_ERROR(
@@ -323,6 +355,7 @@ absl::Status Check(const v1::AdGroup& e) {
   RETURN_IF_ERROR(CheckId("campaign_id", e.campaign_id()));
   RETURN_IF_ERROR(CheckText("name", e.name(), kMaxNameBytes));
   RETURN_IF_ERROR(CheckStatus(e.status()));
+  RETURN_IF_ERROR(CheckCaps(e.frequency_caps()));
   if (e.bid_micros() <= 0) {
     return Bad("bid_micros", absl::StrCat(e.bid_micros(), " must be > 0"));
   }
@@ -367,6 +400,7 @@ absl::Status Check(const v1::Ad& e) {
   RETURN_IF_ERROR(CheckId("ad_group_id", e.ad_group_id()));
   RETURN_IF_ERROR(CheckText("name", e.name(), kMaxNameBytes));
   RETURN_IF_ERROR(CheckStatus(e.status()));
+  RETURN_IF_ERROR(CheckCaps(e.frequency_caps()));
   RETURN_IF_ERROR(CheckText("landing_url", e.landing_url(), kMaxTextBytes));
   absl::flat_hash_set<absl::string_view> seen;
   for (const v1::Attribute& attribute : e.attributes()) {

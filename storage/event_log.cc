@@ -122,6 +122,12 @@ class EventLogImpl final : public EventLog {
   absl::Status Flush() override;
   absl::Status ApplyRetention() override;
   absl::StatusOr<v1::Decision> GetDecision(const DecisionId& id) override;
+  absl::StatusOr<v1::AdSnapshot> GetSnapshot(absl::string_view hash) override;
+  absl::Status ForEachEvent(
+      int64_t begin_ms,
+      const std::function<absl::Status(const StoredEvent&)>& visit) override;
+  absl::StatusOr<std::vector<v1::Decision>> NewestDecisions(
+      size_t limit) override;
   EventLogStats Stats() override;
 
  private:
@@ -160,6 +166,8 @@ class EventLogImpl final : public EventLog {
     absl::MutexLock lock(&log_mu_);
     return log_;
   }
+
+  absl::StatusOr<std::shared_ptr<LogDatabase>> Readable() const;
 
   // Constant after construction.
   const StorageConfig config_;
@@ -467,8 +475,7 @@ absl::Status EventLogImpl::ApplyRetention() {
   bool dropped = false;
   RETURN_IF_ERROR(DropOld(end, &dropped));
   if (!dropped) return absl::OkStatus();
-  const std::shared_ptr<LogDatabase> log = this->log();
-  if (log == nullptr) return absl::UnavailableError("the event log failed");
+  ASSIGN_OR_RETURN(const auto log, Readable());
   RETURN_IF_ERROR(retention::FreeSpace(log.get(), end));
   return SweepSnapshots();
 }
@@ -501,8 +508,7 @@ absl::Status EventLogImpl::SweepSnapshots() {
     referred_.reset();
   });
   RETURN_IF_ERROR(Flush());
-  const std::shared_ptr<LogDatabase> log = this->log();
-  if (log == nullptr) return absl::UnavailableError("the event log failed");
+  ASSIGN_OR_RETURN(const auto log, Readable());
   ASSIGN_OR_RETURN(const absl::flat_hash_set<Hash128Value> used,
                    retention::UsedAds(log.get()));
   bool swept = false;
@@ -522,10 +528,35 @@ absl::Status EventLogImpl::SweepSnapshots() {
   return swept ? retention::CompactSnapshots(log.get()) : absl::OkStatus();
 }
 
+absl::StatusOr<std::shared_ptr<LogDatabase>> EventLogImpl::Readable() const {
+  std::shared_ptr<LogDatabase> log = this->log();
+  if (log == nullptr) return absl::UnavailableError("the event log failed");
+  return log;
+}
+
 absl::StatusOr<v1::Decision> EventLogImpl::GetDecision(const DecisionId& id) {
+  ASSIGN_OR_RETURN(const auto log, Readable());
+  return log->GetDecision(id);
+}
+
+absl::StatusOr<v1::AdSnapshot> EventLogImpl::GetSnapshot(
+    absl::string_view hash) {
+  ASSIGN_OR_RETURN(const auto log, Readable());
+  return log->GetSnapshot(hash);
+}
+
+absl::Status EventLogImpl::ForEachEvent(
+    int64_t begin_ms,
+    const std::function<absl::Status(const StoredEvent&)>& visit) {
+  ASSIGN_OR_RETURN(const auto log, Readable());
+  return log->ForEachEvent(begin_ms, visit);
+}
+
+absl::StatusOr<std::vector<v1::Decision>> EventLogImpl::NewestDecisions(
+    size_t limit) {
   const std::shared_ptr<LogDatabase> log = this->log();
   if (log == nullptr) return absl::UnavailableError("the event log failed");
-  return log->GetDecision(id);
+  return log->NewestDecisions(limit);
 }
 
 EventLogStats EventLogImpl::Stats() {

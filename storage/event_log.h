@@ -56,6 +56,14 @@ struct LogBatch {
   std::vector<v1::Event> events;
 };
 
+// An event of the log, as first reported.
+struct StoredEvent {
+  DecisionId id;
+  uint8_t position = 0;
+  v1::EventType type = v1::EVENT_TYPE_UNSPECIFIED;
+  int64_t receive_ms = 0;
+};
+
 // All but the last two survive a restart: they are written with the records
 // that they count.
 struct EventLogStats {
@@ -125,6 +133,18 @@ class EventLog {
 
   // NotFound when there is none.
   virtual absl::StatusOr<v1::Decision> GetDecision(const DecisionId& id) = 0;
+  virtual absl::StatusOr<v1::AdSnapshot> GetSnapshot(
+      absl::string_view hash) = 0;
+
+  // Visits the stored events of decisions made at `begin_ms` or later, by id,
+  // until the visitor returns an error. Reads their table from there on.
+  virtual absl::Status ForEachEvent(
+      int64_t begin_ms,
+      const std::function<absl::Status(const StoredEvent&)>& visit) = 0;
+
+  // Up to `limit` decisions, newest first: what is on disk now.
+  virtual absl::StatusOr<std::vector<v1::Decision>> NewestDecisions(
+      size_t limit) = 0;
 
   virtual EventLogStats Stats() = 0;
 };

@@ -144,6 +144,59 @@ absl::StatusOr<v1::Decision> LogDatabase::GetDecision(
   return decision;
 }
 
+absl::StatusOr<v1::AdSnapshot> LogDatabase::GetSnapshot(
+    absl::string_view hash) const {
+  std::string value;
+  RETURN_IF_ERROR(rocks::ToStatus(db()->Get(rocksdb::ReadOptions(), snapshots(),
+                                            rocks::Slice(hash), &value),
+                                  absl::StrCat("read a snapshot of ", path())));
+  v1::AdSnapshot snapshot;
+  if (snapshot.ParseFromString(value)) return snapshot;
+  return absl::DataLossError(
+      absl::StrCat("event log ", path(), ": a snapshot is damaged"));
+}
+
+absl::Status LogDatabase::ForEachEvent(
+    int64_t begin_ms,
+    const std::function<absl::Status(const StoredEvent&)>& visit) const {
+  std::unique_ptr<rocksdb::Iterator> it(
+      db()->NewIterator(rocks::ScanOptions(), events()));
+  std::string begin;
+  DecisionId{static_cast<uint64_t>(std::max<int64_t>(begin_ms, 0)), 0, 0}
+      .AppendTo(&begin);
+  for (it->Seek(begin); it->Valid(); it->Next()) {
+    if (it->key().size() != log_format::kEventKeyBytes ||
+        it->value().size() != log_format::kEventValueBytes) {
+      return absl::DataLossError(
+          absl::StrCat("event log ", path(), ": an event is damaged"));
+    }
+    const EventKey key = EventKey::FromBytes(rocks::View(it->key()));
+    const EventValue value = EventValue::FromBytes(rocks::View(it->value()));
+    RETURN_IF_ERROR(
+        visit({key.id, key.position, static_cast<v1::EventType>(key.type),
+               value.receive_ms}));
+  }
+  return rocks::ToStatus(it->status(), absl::StrCat("read ", path()));
+}
+
+absl::StatusOr<std::vector<v1::Decision>> LogDatabase::NewestDecisions(
+    size_t limit) const {
+  std::vector<v1::Decision> newest;
+  std::unique_ptr<rocksdb::Iterator> it(
+      db()->NewIterator(rocks::ScanOptions(), decisions()));
+  for (it->SeekToLast(); it->Valid() && newest.size() < limit; it->Prev()) {
+    const DecisionId id = DecisionId::FromBytes(rocks::View(it->key()));
+    if (!log_format::ParseDecisionValue(id, rocks::View(it->value()),
+                                        &newest.emplace_back())) {
+      return absl::DataLossError(absl::StrCat(
+          "event log ", path(), ": decision ", id.ToHex(), " is damaged"));
+    }
+  }
+  RETURN_IF_ERROR(
+      rocks::ToStatus(it->status(), absl::StrCat("event log ", path())));
+  return newest;
+}
+
 uint64_t LogDatabase::DiskBytes() const {
   rocksdb::Env* const env = db()->GetEnv();
   std::vector<std::string> names;

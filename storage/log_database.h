@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,6 +20,7 @@
 #include "proto/events.pb.h"
 #include "rocksdb/write_batch.h"
 #include "storage/decision_id.h"
+#include "storage/event_log.h"
 #include "storage/log_format.h"
 #include "storage/rocks.h"
 
@@ -62,6 +64,13 @@ class LogDatabase {
 
   // NotFound when there is none. Thread-safe.
   absl::StatusOr<v1::Decision> GetDecision(const DecisionId& id) const;
+  absl::StatusOr<v1::AdSnapshot> GetSnapshot(absl::string_view hash) const;
+  // As of EventLog. Thread-safe.
+  absl::Status ForEachEvent(
+      int64_t begin_ms,
+      const std::function<absl::Status(const StoredEvent&)>& visit) const;
+  // Newest first. Thread-safe.
+  absl::StatusOr<std::vector<v1::Decision>> NewestDecisions(size_t limit) const;
   // Of all files. Thread-safe.
   uint64_t DiskBytes() const;
 

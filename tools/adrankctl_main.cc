@@ -11,7 +11,10 @@ namespace {
 
 constexpr char kAbout[] =
     "Talks to adrank-server, and imports foreign logs.\n"
-    "Exit codes: 0 done, 1 failed, 2 bad usage or input.";
+    "Exit codes: 0 done, 1 failed, 2 bad usage or input, 3 done, and the "
+    "answer "
+    "is no: `catalog diff` found differences, `explain --decision` another "
+    "answer.";
 
 int ExitCode(const absl::Status& status) {
   if (status.ok()) return 0;
@@ -24,19 +27,28 @@ int main(int argc, char** argv) {
   adrank::InitLogging(argv[0]);
   adrank::ClientOptions options;
   absl::Status result;
+  int exit_code = 0;
   CLI::App app(kAbout, "adrankctl");
   app.require_subcommand(1);
   app.fallthrough();
-  app.add_option("--server", options.server, "ranking port, host:port")
-      ->capture_default_str();
-  app.add_option("--admin", options.admin,
-                 "admin port (models, catalogue changes), host:port")
-      ->capture_default_str();
+  const CLI::Option* server =
+      app.add_option("--server", options.server, "ranking port, host:port")
+          ->capture_default_str();
+  const CLI::Option* admin =
+      app.add_option("--admin", options.admin,
+                     "admin port (models, catalogue changes), host:port; "
+                     "--server's when only that is given")
+          ->capture_default_str();
+  app.parse_complete_callback([&options, server, admin] {
+    if (server->count() > 0 && admin->count() == 0) {
+      options.admin = options.server;
+    }
+  });
   app.add_flag("--json", options.json, "print answers as JSON");
   app.add_option("--timeout-ms", options.timeout_ms, "longest wait for a call")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  const adrank::CommandLine line = {&app, &options, &result};
+  const adrank::CommandLine line = {&app, &options, &result, &exit_code};
   adrank::AddImportCommand(line);
   adrank::AddCatalogCommand(line);
   adrank::AddRankCommands(line);
@@ -44,6 +56,8 @@ int main(int argc, char** argv) {
   adrank::AddModelsCommand(line);
   adrank::AddStatusCommand(line);
   adrank::AddRecallCommand(line);
+  adrank::AddBudgetsCommand(line);
+  adrank::AddCapsCommand(line);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -53,5 +67,5 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "adrankctl: %s\n",
                  std::string(result.message()).c_str());
   }
-  return ExitCode(result);
+  return result.ok() ? exit_code : ExitCode(result);
 }

@@ -30,9 +30,24 @@ void SetDeadline(const ClientOptions& options, grpc::ClientContext* context) {
 
 absl::Status FromGrpc(const grpc::Status& status, const std::string& address) {
   if (status.ok()) return absl::OkStatus();
+  // A port that has no such service, or has it for reading only.
+  const bool wrong_port =
+      status.error_code() == grpc::StatusCode::UNIMPLEMENTED ||
+      status.error_code() == grpc::StatusCode::PERMISSION_DENIED;
+  const absl::string_view hint =
+      wrong_port
+          ? "; the call needs the server's other port: --server names the "
+            "ranking port, --admin the admin port"
+      : status.error_code() == grpc::StatusCode::UNAVAILABLE
+          ? "; --server and --admin say where adrank-server listens"
+          : "";
   // The two libraries number the codes alike.
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                      absl::StrCat(address, ": ", status.error_message()));
+                      absl::StrCat(address, ": ",
+                                   status.error_message().empty() && wrong_port
+                                       ? "not served here"
+                                       : status.error_message(),
+                                   hint));
 }
 
 std::string ToJson(const google::protobuf::Message& message) {
@@ -46,23 +61,36 @@ std::string ToJson(const google::protobuf::Message& message) {
   return json;
 }
 
-absl::Status ReadMessage(const std::string& path,
-                         google::protobuf::Message* message) {
-  const bool stdin_given = path == "-";
-  const absl::StatusOr<std::string> read =
-      files::Read(stdin_given ? "/dev/stdin" : path);
+absl::string_view InputName(const std::string& path) {
+  return path == "-" ? absl::string_view("standard input") : path;
+}
+
+absl::StatusOr<std::string> ReadInput(const std::string& path) {
+  absl::StatusOr<std::string> read =
+      files::Read(path == "-" ? "/dev/stdin" : path);
   // Whatever cannot be read is bad usage.
   if (!read.ok()) return absl::InvalidArgumentError(read.status().message());
-  const std::string& text = *read;
-  const absl::string_view name = stdin_given ? "standard input" : path;
-  if (!absl::StartsWith(absl::StripLeadingAsciiWhitespace(text), "{")) {
-    return ParseTextProto(text, name, message);
-  }
+  return read;
+}
+
+bool IsJson(absl::string_view text) {
+  return absl::StartsWith(absl::StripLeadingAsciiWhitespace(text), "{");
+}
+
+absl::Status ParseMessage(const std::string& text, absl::string_view name,
+                          google::protobuf::Message* message) {
+  if (!IsJson(text)) return ParseTextProto(text, name, message);
   const auto status =
       google::protobuf::util::JsonStringToMessage(text, message);
   if (status.ok()) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(name, ": ", std::string(status.message())));
+}
+
+absl::Status ReadMessage(const std::string& path,
+                         google::protobuf::Message* message) {
+  ASSIGN_OR_RETURN(const std::string text, ReadInput(path));
+  return ParseMessage(text, InputName(path), message);
 }
 
 }  // namespace adrank

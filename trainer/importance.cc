@@ -12,25 +12,11 @@
 #include "base/status_macros.h"
 #include "features/spec_check.h"
 #include "model/slice_reader.h"
-#include "trainer/labelled_decision.h"
 #include "trainer/metrics.h"
 #include "trainer/thread_team.h"
 
 namespace adrank {
 namespace {
-
-// All that features of one example depend on.
-struct Input {
-  v1::Context context;
-  std::string placement;
-  v1::AdSnapshot ad;
-  uint32_t position = 1;
-};
-
-struct Sample {
-  std::vector<Input> inputs;
-  std::vector<uint8_t> labels;
-};
 
 // A source and the fields that read it.
 struct Reader {
@@ -70,7 +56,7 @@ void SwapAttribute(const std::string& name, const Attributes& from,
 }
 
 // Gives *to what `from` says of the source.
-void Take(const Source& source, const Input& from, Input* to) {
+void Take(const Source& source, const SampledRow& from, SampledRow* to) {
   switch (source.kind) {
     case SourceKind::kContextAttribute:
       return SwapAttribute(source.attribute, from.context.attributes(),
@@ -101,44 +87,6 @@ void Take(const Source& source, const Input& from, Input* to) {
   }
 }
 
-// `options.rows` rows, each as likely, in the log's order.
-absl::StatusOr<Sample> Draw(const EvaluationRows& rows,
-                            const ImportanceOptions& options,
-                            EventLogReader* reader) {
-  std::vector<std::pair<uint64_t, uint32_t>> drawn;
-  for (uint32_t r = 0; r < rows.size(); ++r) {
-    drawn.emplace_back(MixBits(options.seed ^ MixBits(r)), r);
-  }
-  const size_t n = std::min(options.rows, drawn.size());
-  const auto end = drawn.begin() + static_cast<std::ptrdiff_t>(n);
-  std::nth_element(drawn.begin(), end, drawn.end());
-  drawn.erase(end, drawn.end());
-  std::sort(drawn.begin(), drawn.end(),
-            [](const auto& a, const auto& b) { return a.second < b.second; });
-  Sample sample;
-  v1::Decision decision;
-  std::optional<uint32_t> read;  // the decision above
-  for (const auto& [hash, r] : drawn) {
-    if (read != rows.decision[r]) {
-      ASSIGN_OR_RETURN(decision,
-                       reader->GetDecision(rows.decisions[rows.decision[r]]));
-      read = rows.decision[r];
-    }
-    const v1::ServedAd& served = decision.ads(rows.ads[r]);
-    Input input;
-    ASSIGN_OR_RETURN(input.ad, reader->GetSnapshot(served.ad_hash()));
-    input.context = decision.context();
-    const auto placement = static_cast<int>(served.placement_index());
-    if (placement < decision.placement_ids_size()) {
-      input.placement = decision.placement_ids(placement);
-    }
-    input.position = LoggedPosition(served);
-    sample.inputs.push_back(std::move(input));
-    sample.labels.push_back(rows.labels[r]);
-  }
-  return sample;
-}
-
 // Calibrated probability of one input after the other; one a thread.
 class Scorer {
  public:
@@ -146,7 +94,7 @@ class Scorer {
          const std::optional<SliceReader>& slice)
       : model_(model), calibrator_(calibrator), slice_(slice) {}
 
-  float Score(const Input& input) {
+  float Score(const SampledRow& input) {
     const v1::AdSnapshot* const ads[] = {&input.ad};
     model_.extractor().Extract(input.context, input.placement, ads,
                                {input.position}, &features_);
@@ -208,25 +156,25 @@ v1::FeatureImportance Compare(const Reader& source,
 
 absl::StatusOr<std::vector<v1::FeatureImportance>> PermutationImportance(
     const ModelBundle& model, const Calibrator& calibrator,
-    const EvaluationRows& rows, const ImportanceOptions& options,
-    EventLogReader* reader) {
+    absl::Span<const SampledRow> sample, uint64_t seed, uint32_t threads) {
   ASSIGN_OR_RETURN(const std::vector<Reader> sources,
                    SourcesOf(model.extractor().spec()));
-  ASSIGN_OR_RETURN(const Sample sample, Draw(rows, options, reader));
   std::optional<SliceReader> slice;
   if (!calibrator.slice_field().empty()) {
     ASSIGN_OR_RETURN(slice, SliceReader::Create(model.extractor(),
                                                 calibrator.slice_field()));
   }
-  const size_t n = sample.inputs.size();
-  const std::vector<uint32_t> order = Permutation(n, MixBits(options.seed));
+  const size_t n = sample.size();
+  std::vector<uint8_t> labels;
+  for (const SampledRow& row : sample) labels.push_back(row.label);
+  const std::vector<uint32_t> order = Permutation(n, MixBits(seed));
   std::vector<v1::FeatureImportance> out(sources.size());
   std::vector<float> base(n);
-  ThreadTeam team(std::max<uint32_t>(1, options.threads));
+  ThreadTeam team(std::max<uint32_t>(1, threads));
   team.Run([&](uint32_t t) {
     Scorer scorer(model, calibrator, slice);
     for (size_t i = t; i < n; i += team.size()) {
-      base[i] = scorer.Score(sample.inputs[i]);
+      base[i] = scorer.Score(sample[i]);
     }
   });
   team.Run([&](uint32_t t) {
@@ -234,11 +182,11 @@ absl::StatusOr<std::vector<v1::FeatureImportance>> PermutationImportance(
     std::vector<float> shuffled(n);
     for (size_t s = t; s < sources.size(); s += team.size()) {
       for (size_t i = 0; i < n; ++i) {
-        Input input = sample.inputs[i];
-        Take(sources[s].source, sample.inputs[order[i]], &input);
+        SampledRow input = sample[i];
+        Take(sources[s].source, sample[order[i]], &input);
         shuffled[i] = scorer.Score(input);
       }
-      out[s] = Compare(sources[s], base, shuffled, sample.labels);
+      out[s] = Compare(sources[s], base, shuffled, labels);
     }
   });
   std::stable_sort(

@@ -2,25 +2,17 @@
 #ifndef ADRANK_TRAINER_IMPORTANCE_H_
 #define ADRANK_TRAINER_IMPORTANCE_H_
 
-#include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "model/calibrator.h"
 #include "model/model_bundle.h"
 #include "proto/training_report.pb.h"
-#include "storage/event_log_reader.h"
-#include "trainer/evaluation_scan.h"
+#include "trainer/sample_rows.h"
 
 namespace adrank {
-
-struct ImportanceOptions {
-  // Of the evaluation window, chosen by seed; at most.
-  size_t rows = 4000;
-  uint64_t seed = 1;
-  uint32_t threads = 1;
-};
 
 // Permutation importance (Breiman 2001, section 10; model-agnostic as in
 // Fisher, Rudin and Dominici 2019) of everything that the spec reads: user_id,
@@ -30,11 +22,11 @@ struct ImportanceOptions {
 //
 // Sources that say nearly the same stand in for each other: each looks
 // unimportant then. `calibrator` instead of the bundle's own. A pure function
-// of its arguments, whatever the number of threads. Errors are the reader's.
+// of its arguments, whatever the number of threads. InvalidArgument when the
+// calibrator's slices are not those of the model's spec.
 absl::StatusOr<std::vector<v1::FeatureImportance>> PermutationImportance(
     const ModelBundle& model, const Calibrator& calibrator,
-    const EvaluationRows& rows, const ImportanceOptions& options,
-    EventLogReader* reader);
+    absl::Span<const SampledRow> sample, uint64_t seed, uint32_t threads);
 
 }  // namespace adrank
 

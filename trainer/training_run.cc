@@ -33,6 +33,7 @@
 #include "trainer/make_learner.h"
 #include "trainer/measure.h"
 #include "trainer/memory_budget.h"
+#include "trainer/name_features.h"
 #include "trainer/report.h"
 #include "trainer/slices.h"
 #include "trainer/spec_learning.h"
@@ -155,6 +156,8 @@ class Run {
   absl::Status MeasureSlices();
   absl::Status MeasureImportance(const ModelBundle& model,
                                  const Calibrator& calibrator);
+  void NameTheFeatures(const ModelBundle& model,
+                       const std::vector<SampledRow>& sample);
   absl::Status CheckFingerprints();
   absl::Status Publish();
   absl::Status EndEvaluation();
@@ -747,22 +750,40 @@ absl::Status Run::Measure() {
 
 absl::Status Run::MeasureImportance(const ModelBundle& model,
                                     const Calibrator& calibrator) {
-  const int32_t rows = config_.evaluation().importance_rows();
-  if (rows < 0 || scored_.evaluation.size() == 0) return absl::OkStatus();
+  const int32_t wanted = config_.evaluation().importance_rows();
+  if (wanted < 0) return absl::OkStatus();
   progress_->Begin("importance");
-  auto importance = PermutationImportance(
-      model, calibrator, scored_.evaluation,
-      {static_cast<size_t>(rows), config_.seed(), config_.threads()},
-      reader_.get());
-  if (!importance.ok()) return InLog(importance.status());
-  for (v1::FeatureImportance& source : *importance) {
+  auto sample = SampleRows(scored_.evaluation, static_cast<size_t>(wanted),
+                           config_.seed(), reader_.get());
+  if (!sample.ok()) return InLog(sample.status());
+  ASSIGN_OR_RETURN(auto importance,
+                   PermutationImportance(model, calibrator, *sample,
+                                         config_.seed(), config_.threads()));
+  for (v1::FeatureImportance& source : importance) {
     *report_.add_importance() = std::move(source);
   }
-  const uint64_t used = std::min<uint64_t>(static_cast<uint64_t>(rows),
-                                           scored_.evaluation.size());
-  report_.set_importance_rows(used);
-  End("importance", used);
+  report_.set_importance_rows(sample->size());
+  if (!config_.evaluate_only()) NameTheFeatures(model, *sample);
+  End("importance", sample->size());
   return absl::OkStatus();
+}
+
+void Run::NameTheFeatures(const ModelBundle& model,
+                          const std::vector<SampledRow>& sample) {
+  std::vector<FeatureName> before;
+  if (incumbent_ != nullptr) {
+    const std::string path = files::Join(
+        store_.VersionDir(incumbent_->manifest().version()), kFeatureNamesFile);
+    // Bundles of before have none, and people can do without.
+    auto names = [&]() -> absl::StatusOr<std::vector<FeatureName>> {
+      ASSIGN_OR_RETURN(const std::string bytes, files::Read(path));
+      return ParseFeatureNames(bytes);
+    }();
+    if (names.ok()) before = *std::move(names);
+  }
+  contents_.extra_files.emplace_back(
+      kFeatureNamesFile,
+      SerializeFeatureNames(NameFeatures(model, sample, std::move(before))));
 }
 
 absl::Status Run::MeasureSlices() {

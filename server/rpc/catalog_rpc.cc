@@ -7,7 +7,9 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/status_macros.h"
+#include "server/reach.h"
 #include "server/rpc/rpc_scope.h"
 
 namespace adrank {
@@ -20,6 +22,8 @@ constexpr uint32_t kLargestPage = 10000;
 constexpr size_t kPageBytes = 2 << 20;
 constexpr uint32_t kEntitiesPerRead = 256;
 constexpr uint32_t kDefaultHistory = 100;
+// A large change is tried on as many recent requests as fit into this.
+constexpr absl::Duration kReachTime = absl::Seconds(10);
 
 // A page token is the last key of the page before: "<type>:<id>".
 std::string ToToken(const v1::EntityKey& key) {
@@ -44,7 +48,8 @@ absl::StatusOr<v1::EntityKey> FromToken(const std::string& token) {
 
 }  // namespace
 
-absl::Status CatalogRpc::DoMutate(const v1::MutateRequest& request,
+absl::Status CatalogRpc::DoMutate(grpc::ServerContext* context,
+                                  const v1::MutateRequest& request,
                                   v1::MutateResponse* response) {
   if (!changed_) {
     return absl::PermissionDeniedError(
@@ -55,6 +60,7 @@ absl::Status CatalogRpc::DoMutate(const v1::MutateRequest& request,
   ApplyOptions options;
   options.partial_failure = request.partial_failure();
   options.validate_only = request.validate_only();
+  options.want_affected = request.validate_only();
   ASSIGN_OR_RETURN(const ApplyResult result,
                    store_->Apply(operations, options));
   for (size_t i = 0; i < operations.size(); ++i) {
@@ -65,7 +71,13 @@ absl::Status CatalogRpc::DoMutate(const v1::MutateRequest& request,
   response->set_catalog_version(result.version);
   response->set_applied(result.applied);
   if (result.applied > 0) changed_();
-  return absl::OkStatus();
+  if (!request.validate_only()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::vector<v1::Decision> recent,
+                   log_->NewestDecisions(kReachRequests));
+  const absl::Time enough = absl::Now() + kReachTime;
+  return EstimateReach(
+      result.affected, recent,
+      [&] { return context->IsCancelled() || absl::Now() > enough; }, response);
 }
 
 absl::Status CatalogRpc::DoList(const v1::ListCatalogRequest& request,
@@ -104,11 +116,11 @@ absl::Status CatalogRpc::DoList(const v1::ListCatalogRequest& request,
   return absl::OkStatus();
 }
 
-grpc::Status CatalogRpc::Mutate(grpc::ServerContext*,
+grpc::Status CatalogRpc::Mutate(grpc::ServerContext* context,
                                 const v1::MutateRequest* request,
                                 v1::MutateResponse* response) {
   const RpcScope scope(Rpc::kMutate, metrics_);
-  return scope.Done(DoMutate(*request, response));
+  return scope.Done(DoMutate(context, *request, response));
 }
 
 grpc::Status CatalogRpc::List(grpc::ServerContext*,

@@ -9,6 +9,7 @@
 #include "server/metrics.h"
 #include "server/serving_state.h"
 #include "storage/catalog_store.h"
+#include "storage/event_log.h"
 
 namespace adrank {
 
@@ -16,11 +17,13 @@ namespace adrank {
 class CatalogRpc : public v1::CatalogService::Service {
  public:
   // The pointers must outlive the service. `changed` is called after a change,
-  // to have the index rebuilt; empty: Mutate is PERMISSION_DENIED.
-  CatalogRpc(CatalogStore* store, const ServingState* state,
+  // to have the index rebuilt; empty: Mutate is PERMISSION_DENIED. The log has
+  // the recent requests on which a validated change is tried.
+  CatalogRpc(CatalogStore* store, EventLog* log, const ServingState* state,
              const CatalogLoader* loader, std::function<void()> changed,
              Metrics* metrics)
       : store_(store),
+        log_(log),
         state_(state),
         loader_(loader),
         changed_(std::move(changed)),
@@ -40,12 +43,14 @@ class CatalogRpc : public v1::CatalogService::Service {
                        v1::CatalogHistoryResponse* response) override;
 
  private:
-  absl::Status DoMutate(const v1::MutateRequest& request,
+  absl::Status DoMutate(grpc::ServerContext* context,
+                        const v1::MutateRequest& request,
                         v1::MutateResponse* response);
   absl::Status DoList(const v1::ListCatalogRequest& request,
                       v1::ListCatalogResponse* response);
 
   CatalogStore* const store_;
+  EventLog* const log_;
   const ServingState* const state_;
   const CatalogLoader* const loader_;
   const std::function<void()> changed_;

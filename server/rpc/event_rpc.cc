@@ -19,6 +19,12 @@ namespace {
 // were written, so that a fast sender is slowed down instead of filling memory.
 constexpr size_t kMaxOutstanding = 4096;
 
+using Sinks = std::vector<EventSink*>;
+
+void Report(const Sinks& sinks, const v1::Event& event) {
+  for (EventSink* sink : sinks) sink->OnReported(event);
+}
+
 // One bidirectional stream. Reads run ahead of the log; results are written in
 // the order of the events. The log calls back on its own thread, gRPC on
 // others: everything is under mu_, and each operation keeps the object alive by
@@ -26,8 +32,11 @@ constexpr size_t kMaxOutstanding = 4096;
 class StreamReactor
     : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
-  StreamReactor(EventLog* log, Metrics* metrics)
-      : log_(log), metrics_(metrics), scope_(Rpc::kStreamEvents, metrics) {
+  StreamReactor(EventLog* log, const Sinks* sinks, Metrics* metrics)
+      : log_(log),
+        sinks_(sinks),
+        metrics_(metrics),
+        scope_(Rpc::kStreamEvents, metrics) {
     StartRead(&incoming_);
   }
 
@@ -91,6 +100,7 @@ class StreamReactor
   // A deque keeps the addresses of its elements while others come and go at
   // its ends; the slot is only popped after it is done.
   void Append(v1::Event event, Slot* slot) {
+    Report(*sinks_, event);
     std::vector<v1::Event> events;
     events.push_back(std::move(event));
     log_->AppendEvents(std::move(events),
@@ -138,6 +148,7 @@ class StreamReactor
   }
 
   EventLog* const log_;
+  const Sinks* const sinks_;
   Metrics* const metrics_;
   const RpcScope scope_;
   grpc::ByteBuffer incoming_;  // only between StartRead and OnReadDone
@@ -173,7 +184,10 @@ grpc::ServerUnaryReactor* EventRpc::LogEvents(
     return reactor;
   }
   std::vector<v1::EventType> types;
-  for (const v1::Event& event : parsed.events()) types.push_back(event.type());
+  for (const v1::Event& event : parsed.events()) {
+    types.push_back(event.type());
+    Report(sinks_, event);
+  }
   std::vector<v1::Event> events(
       std::make_move_iterator(parsed.mutable_events()->begin()),
       std::make_move_iterator(parsed.mutable_events()->end()));
@@ -193,7 +207,7 @@ grpc::ServerUnaryReactor* EventRpc::LogEvents(
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>*
 EventRpc::StreamEvents(grpc::CallbackServerContext*) {
-  return new StreamReactor(log_, metrics_);
+  return new StreamReactor(log_, &sinks_, metrics_);
 }
 
 }  // namespace adrank

@@ -3,7 +3,11 @@
 #ifndef ADRANK_SERVER_RPC_EVENT_RPC_H_
 #define ADRANK_SERVER_RPC_EVENT_RPC_H_
 
+#include <utility>
+#include <vector>
+
 #include "proto/event_service.grpc.pb.h"
+#include "server/event_sink.h"
 #include "server/metrics.h"
 #include "storage/event_log.h"
 
@@ -15,9 +19,13 @@ class EventRpc : public v1::EventService::WithRawCallbackMethod_LogEvents<
                          v1::EventService::Service>> {
  public:
   // The pointers must outlive the service. A call with more than `max_events`
-  // is InvalidArgument.
-  EventRpc(EventLog* log, uint32_t max_events, Metrics* metrics)
-      : log_(log), max_events_(max_events), metrics_(metrics) {}
+  // is InvalidArgument. Each event goes to the sinks first.
+  EventRpc(EventLog* log, std::vector<EventSink*> sinks, uint32_t max_events,
+           Metrics* metrics)
+      : log_(log),
+        sinks_(std::move(sinks)),
+        max_events_(max_events),
+        metrics_(metrics) {}
 
   grpc::ServerUnaryReactor* LogEvents(grpc::CallbackServerContext* context,
                                       const grpc::ByteBuffer* request,
@@ -27,6 +35,7 @@ class EventRpc : public v1::EventService::WithRawCallbackMethod_LogEvents<
 
  private:
   EventLog* const log_;
+  const std::vector<EventSink*> sinks_;
   const uint32_t max_events_;
   Metrics* const metrics_;
 };

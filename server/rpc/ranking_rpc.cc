@@ -3,9 +3,11 @@
 #include <memory>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "base/status_macros.h"
 #include "server/explain.h"
+#include "server/explain_sources.h"
 #include "server/rpc/raw_message.h"
 #include "server/rpc/rpc_scope.h"
 
@@ -55,6 +57,9 @@ absl::Status RankingRpc::RankAndLog(grpc::CallbackServerContext* context,
       pipeline_->Rank(*serving, request, id, CallOf(context), trace, &outcome);
   if (!status.ok()) return status;
   metrics_->Ranked(outcome, trace->retrieval);
+  if (traffic_ != nullptr && !request.test()) {
+    traffic_->Count(*serving->index, *trace);
+  }
   *response = std::move(outcome.response);
   // A decision that finds no room is counted by the log.
   (void)log_->AppendDecision(id, outcome.decision, std::move(outcome.ads));
@@ -94,16 +99,48 @@ grpc::ServerUnaryReactor* RankingRpc::Predict(
       });
 }
 
+absl::Status RankingRpc::ExplainLive(grpc::CallbackServerContext* context,
+                                     const v1::ExplainRequest& request,
+                                     v1::ExplainResponse* response) const {
+  CallOptions call = CallOf(context);
+  call.take = false;
+  const std::shared_ptr<const ServingSnapshot> serving = state_->Current();
+  return ExplainRanking(*pipeline_, *serving, request, ids_->Next(), call,
+                        CatalogSources(catalog_, serving->index->version()),
+                        ThreadTrace(), response);
+}
+
+void RankingRpc::Replay(grpc::CallbackServerContext* context,
+                        v1::ExplainRequest request, grpc::ByteBuffer* out,
+                        grpc::ServerUnaryReactor* reactor) {
+  const auto scope = std::make_shared<const RpcScope>(Rpc::kExplain, metrics_);
+  const bool taken = replays_.Do(
+      [this, context, out, reactor, scope, request = std::move(request)] {
+        const CallOptions call = CallOf(context);
+        v1::ExplainResponse response;
+        absl::Status status =
+            replayer_->Explain(request, call, ThreadTrace(), &response);
+        if (status.ok()) status = SerializeRaw(response, out);
+        reactor->Finish(scope->Done(status));
+      });
+  if (taken) return;
+  reactor->Finish(scope->Done(absl::ResourceExhaustedError(absl::StrCat(
+      "decision_id: ", kMaxReplays, " replays are waiting already"))));
+}
+
 grpc::ServerUnaryReactor* RankingRpc::Explain(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
+  v1::ExplainRequest in;
+  if (ParseRaw(*request, &in).ok() && !in.decision_id().empty()) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    Replay(context, std::move(in), response, reactor);
+    return reactor;
+  }
   return AnswerRaw<v1::ExplainRequest, v1::ExplainResponse>(
       RpcScope(Rpc::kExplain, metrics_), context, *request, response,
-      [&](const v1::ExplainRequest& in, v1::ExplainResponse* out) {
-        CallOptions call = CallOf(context);
-        call.take = false;
-        return ExplainRanking(*pipeline_, *state_->Current(), in, ids_->Next(),
-                              call, ThreadTrace(), out);
+      [&](const v1::ExplainRequest& live, v1::ExplainResponse* out) {
+        return ExplainLive(context, live, out);
       });
 }
 

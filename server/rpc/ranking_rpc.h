@@ -6,9 +6,13 @@
 #include <vector>
 
 #include "proto/ranking_service.grpc.pb.h"
+#include "server/budget/campaign_traffic.h"
 #include "server/metrics.h"
 #include "server/ranking_pipeline.h"
+#include "server/replay.h"
+#include "server/rpc/worker.h"
 #include "server/serving_state.h"
+#include "storage/catalog_store.h"
 #include "storage/decision_id.h"
 #include "storage/event_log.h"
 
@@ -23,16 +27,21 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
                                v1::RankingService::Service>>> {
  public:
   // The pointers must outlive the service. `admissions` are asked in their
-  // order.
+  // order. `traffic` counts what becomes of campaigns; null: nobody does.
   RankingRpc(const RankingPipeline* pipeline, const ServingState* state,
+             CatalogStore* catalog, Replayer* replayer,
              std::vector<Admission*> admissions, DecisionIdGenerator* ids,
-             EventLog* log, Metrics* metrics)
+             EventLog* log, CampaignTraffic* traffic, Metrics* metrics)
       : pipeline_(pipeline),
         state_(state),
+        catalog_(catalog),
+        replayer_(replayer),
         admissions_(std::move(admissions)),
         ids_(ids),
         log_(log),
-        metrics_(metrics) {}
+        traffic_(traffic),
+        metrics_(metrics),
+        replays_(kMaxReplays) {}
 
   grpc::ServerUnaryReactor* Rank(grpc::CallbackServerContext* context,
                                  const grpc::ByteBuffer* request,
@@ -45,6 +54,14 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
                                     grpc::ByteBuffer* response) override;
 
  private:
+  // Replays that wait at most.
+  static constexpr size_t kMaxReplays = 16;
+  absl::Status ExplainLive(grpc::CallbackServerContext* context,
+                           const v1::ExplainRequest& request,
+                           v1::ExplainResponse* response) const;
+  // Answers from another thread.
+  void Replay(grpc::CallbackServerContext* context, v1::ExplainRequest request,
+              grpc::ByteBuffer* response, grpc::ServerUnaryReactor* reactor);
   CallOptions CallOf(grpc::CallbackServerContext* context) const;
   absl::Status RankAndLog(grpc::CallbackServerContext* context,
                           const v1::RankRequest& request,
@@ -55,10 +72,14 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
 
   const RankingPipeline* const pipeline_;
   const ServingState* const state_;
+  CatalogStore* const catalog_;
+  Replayer* const replayer_;
   const std::vector<Admission*> admissions_;
   DecisionIdGenerator* const ids_;
   EventLog* const log_;
+  CampaignTraffic* const traffic_;
   Metrics* const metrics_;
+  Worker replays_;  // first to go
 };
 
 }  // namespace adrank

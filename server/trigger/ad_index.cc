@@ -81,13 +81,6 @@ const std::string& AdIndex::group_id(uint32_t i) const {
                                    : groups_[it->second].id;
 }
 
-const std::string& AdIndex::campaign_id(uint32_t i) const {
-  if (base_ == nullptr) return campaigns_[i].id;
-  const auto it = campaign_locals_.find(i);
-  return it == campaign_locals_.end() ? base_->campaign_id(i)
-                                      : campaigns_[it->second].id;
-}
-
 bool AdIndex::MatchTargeting(const GroupEntry& group,
                              ResolvedContext* context) const {
   return targeting_.Matches(campaigns_[group.campaign].targeting, context) &&

@@ -19,6 +19,7 @@
 #include "proto/catalog.pb.h"
 #include "proto/common.pb.h"
 #include "server/admission.h"
+#include "server/caps/cap_table.h"
 #include "server/trigger/conjunction_index.h"
 #include "server/trigger/keyword_index.h"
 #include "server/trigger/keyword_set.h"
@@ -118,6 +119,14 @@ struct RetrieveScratch {
 struct AdIndexOptions {
   // Ads with vectors from which similarity is searched approximately.
   size_t approximate_from = 1000000;
+
+  static AdIndexOptions Of(const v1::TriggerConfig& config) {
+    AdIndexOptions options;
+    if (config.approximate_from() != 0) {
+      options.approximate_from = config.approximate_from();
+    }
+    return options;
+  }
 };
 
 struct AdIndexStats {
@@ -207,7 +216,25 @@ class AdIndex {
   std::optional<uint32_t> FindCampaign(absl::string_view id) const;
   std::optional<uint32_t> FindAdvertiser(absl::string_view id) const;
   const std::string& group_id(uint32_t i) const;
-  const std::string& campaign_id(uint32_t i) const;
+  // REQUIRES: i, campaign < campaigns().
+  const std::string& campaign_id(uint32_t i) const { return CampaignOf(i).id; }
+  const v1::Budget& budget(uint32_t campaign) const {
+    return CampaignOf(campaign).budget;
+  }
+  // Serves in [start_ms, end_ms); 0: open on that side.
+  int64_t campaign_start_ms(uint32_t campaign) const {
+    return CampaignOf(campaign).start_ms;
+  }
+  int64_t campaign_end_ms(uint32_t campaign) const {
+    return CampaignOf(campaign).end_ms;
+  }
+  // IANA name; empty is UTC.
+  const std::string& time_zone(uint32_t campaign) const {
+    return CampaignOf(campaign).time_zone;
+  }
+
+  // Frequency caps, by the same numbers; some may be of entities that are gone.
+  const CapTable& caps() const { return caps_; }
 
   // Up to `limit` matches. Clears *out first.
   void Retrieve(const RetrieveRequest& request, size_t limit,
@@ -277,6 +304,8 @@ class AdIndex {
     int64_t start_ms = 0, end_ms = 0;
     uint32_t targeting = TargetingSet::kAlways;
     uint32_t negatives_begin = 0, negatives_end = 0;  // into negatives_
+    v1::Budget budget;
+    std::string time_zone;
   };
   struct PositiveKeyword {
     uint32_t tokens;  // KeywordSet's number
@@ -348,6 +377,12 @@ class AdIndex {
     const auto it = ad_locals_.find(ad);
     if (it == ad_locals_.end()) return {base_.get(), ad};
     return {this, it->second};
+  }
+  const CampaignEntry& CampaignOf(uint32_t number) const {
+    if (base_ == nullptr) return campaigns_[number];
+    const auto it = campaign_locals_.find(number);
+    return it == campaign_locals_.end() ? base_->campaigns_[number]
+                                        : campaigns_[it->second];
   }
   // Of the ad's part. REQUIRES: this is the part.
   const GroupEntry& GroupOf(const IndexedAd& ad) const {
@@ -437,6 +472,7 @@ class AdIndex {
   KeywordIndex negatives_index_;  // of negatives_
   VectorIndex vectors_;
   ConjunctionIndex vector_targeted_;  // of vectors_, in their order
+  CapTable caps_;                     // with the base's
   // Id -> local.
   Ids by_id_, group_by_id_, campaign_by_id_, advertiser_by_id_;
 

@@ -74,6 +74,8 @@ class AdIndex::Builder {
     if (base_ == nullptr) return;
     index_.numbers_ = base_->numbers_;
     vectors_ = VectorIndex::Builder(base_->vector_dims());
+    // Whole, so that a request looks into one table; few entities have caps.
+    index_.caps_ = base_->caps_;
   }
 
   absl::Status AddAll(const v1::Catalog& catalog,
@@ -129,6 +131,8 @@ class AdIndex::Builder {
           entry.own_enabled && index_.advertisers_[entry.advertiser].enabled;
       entry.start_ms = c.start_time_ms();
       entry.end_ms = c.end_time_ms();
+      entry.budget = c.budget();
+      entry.time_zone = c.time_zone();
       ASSIGN_OR_RETURN(
           entry.targeting,
           Targeting(c.has_targeting(), c.targeting(), "campaign", c.id()));
@@ -137,6 +141,7 @@ class AdIndex::Builder {
         AddNegative(text, v1::MATCH_TYPE_BROAD);
       }
       entry.negatives_end = NumNegatives();
+      AddCaps(CapLevel::kCampaign, entry.number, c);
       index_.campaigns_.push_back(std::move(entry));
     }
     return absl::OkStatus();
@@ -164,6 +169,7 @@ class AdIndex::Builder {
           entry.targeting,
           Targeting(g.has_targeting(), g.targeting(), "ad_group", g.id()));
       RETURN_IF_ERROR(AddKeywords(g, &entry));
+      AddCaps(CapLevel::kAdGroup, entry.number, g);
       index_.groups_.push_back(std::move(entry));
     }
     return absl::OkStatus();
@@ -249,6 +255,11 @@ class AdIndex::Builder {
     return number;
   }
 
+  template <typename Entity>
+  void AddCaps(CapLevel level, uint32_t number, const Entity& entity) {
+    index_.caps_.Set(level, number, entity.id(), entity.frequency_caps());
+  }
+
   uint32_t Text(const std::string& text) {
     index_.keyword_texts_.push_back(text);
     return static_cast<uint32_t>(index_.keyword_texts_.size() - 1);
@@ -312,6 +323,7 @@ class AdIndex::Builder {
     const uint32_t number =
         Number(ad.id(), &AdIndex::by_id_, &index_.numbers_.ads);
     if (base_ != nullptr) index_.ad_numbers_.push_back(number);
+    AddCaps(CapLevel::kAd, number, ad);
     index_.ads_.push_back(std::move(entry));
     index_.ad_enabled_.push_back(Enabled(ad.status()));
     if (ad.embedding().empty()) return absl::OkStatus();

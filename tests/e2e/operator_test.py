@@ -54,7 +54,7 @@ def check_catalog_file(server, directory):
     assert json.loads(out) == {}, out[:200]
     path.write_text('advertisers { id: "z" name: "one" } advertisers { id: "z" }')
     _, err = ctl(server, "catalog", "apply", "--file", path, expect=2)
-    assert f'{path}: advertiser "z" is in the file twice' in err, err
+    assert f'{path}:1: advertiser "z" is in the files twice, first at {path}:1' in err, err
     path.write_text(
         'advertisers { id: "v" } campaigns { id: "c" advertiser_id: "v" }'
         'ad_groups { id: "g" campaign_id: "c" bid_micros: 9223372036854775807 }')

@@ -34,7 +34,7 @@ absl::StatusOr<v1::ExplainResponse> Ask(const ServingSnapshot& serving,
   v1::ExplainResponse response;
   const absl::Status status = ExplainRanking(
       **pipeline, serving, ParseText<v1::ExplainRequest>(request), {1, 2, 3},
-      {}, &trace, &response);
+      {}, {}, &trace, &response);
   if (!status.ok()) return status;
   return response;
 }
@@ -72,15 +72,16 @@ TEST(Explain, ServedAdsComeFirstWithTheirPrices) {
               HasSubstr("bid 1200, spared 100"));
   EXPECT_EQ(response->ads(1).price_reason(), "reserve 1050");
   EXPECT_FALSE(response->ads(2).served());
-  EXPECT_EQ(response->ads(2).outcome(), "below reserve: bid 1000 < 1050");
+  EXPECT_EQ(response->ads(2).outcome(), "below reserve: bid 1000 < 1050; a slot needed bid 1100");
   EXPECT_EQ(response->response().placements(0).ads_size(), 2);
 }
 
+// With 1200 the scores would be equal, and the tie is ad2's.
 TEST(Explain, OutrankedAdLearnsTheBidItNeeded) {
   const auto response = Ask(Plain(3, 3), "", "request { } ad_ids: 'ad0'");
   EXPECT_THAT(OutcomeOf(response, "ad0"),
               StartsWith("outranked: score 10 < 12 of ad \"ad2\", the last of "
-                         "placement \"default\"; needed bid 1200, had 1000"));
+                         "placement \"default\"; needed bid 1201, had 1000"));
   EXPECT_EQ(response->ads(0).price_micros(), 1100);
 }
 
@@ -89,7 +90,8 @@ TEST(Explain, EveryOtherOutcomeNamesItsReason) {
                           "request { placements { id: 'p' count: 2 } } "
                           "ad_ids: 'ad0'"),
                       "ad0"),
-            "advertiser limit: 1 ad of advertiser \"v0\" shown already");
+            "advertiser limit: 1 ad of advertiser \"v0\" shown already: "
+            "\"ad2\"");
   EXPECT_EQ(OutcomeOf(Ask(Plain(3, 3), "", "request { } ad_ids: 'no'"), "no"),
             "ad \"no\" is not in the catalogue");
   EXPECT_EQ(OutcomeOf(Ask(Plain(3, 3), "",
@@ -101,7 +103,8 @@ TEST(Explain, EveryOtherOutcomeNamesItsReason) {
                           "request { max_candidates: 2 } ad_ids: 'ad0'"),
                       "ad0"),
             "not predicted: 2 candidates with higher bids (at least 1100) fill "
-            "the limit of candidates");
+            "the limit of candidates; its place is 3 of 3; to be one, needed "
+            "bid 1100, had 1000");
   const std::string named =
       "request { candidates { ad_id: 'ad0' } candidates { ad_id: 'gone' } "
       "blocked_advertiser_ids: 'w' "

@@ -11,9 +11,8 @@
 #include "base/files.h"
 #include "base/rng.h"
 #include "rocksdb/db.h"
-#include "rocksdb/env.h"
-#include "rocksdb/file_system.h"
 #include "storage/event_log.h"
+#include "tests/storage/faulty_env.h"
 #include "tests/storage/log_testing.h"
 #include "tests/testing/temp_dir.h"
 
@@ -22,9 +21,11 @@ namespace {
 
 using ::adrank::testing::AClick;
 using ::adrank::testing::ADecision;
+using ::adrank::testing::AFaultyEnv;
 using ::adrank::testing::AnImpression;
 using ::adrank::testing::Append;
 using ::adrank::testing::Codes;
+using ::adrank::testing::Faults;
 using ::adrank::testing::IdAt;
 using ::adrank::testing::kStartMs;
 using ::adrank::testing::LogConfig;
@@ -38,77 +39,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using v1::EventResult;
 
-// ---- an Env that fails on demand ----
-
-struct Faults {
-  std::atomic<bool> writes{false};
-  std::atomic<bool> syncs{false};
-  std::atomic<bool> full{false};
-  rocksdb::IOStatus OnWrite() const {
-    if (full) return rocksdb::IOStatus::NoSpace("No space left on device");
-    if (writes) return rocksdb::IOStatus::IOError("injected write error");
-    return rocksdb::IOStatus::OK();
-  }
-  rocksdb::IOStatus OnSync() const {
-    if (syncs) return rocksdb::IOStatus::IOError("injected sync error");
-    return OnWrite();
-  }
-};
-
-class FaultyFile : public rocksdb::FSWritableFileOwnerWrapper {
- public:
-  FaultyFile(std::unique_ptr<rocksdb::FSWritableFile> file,
-             const Faults* faults)
-      : FSWritableFileOwnerWrapper(std::move(file)), faults_(faults) {}
-  using FSWritableFileOwnerWrapper::Append;
-  rocksdb::IOStatus Append(const rocksdb::Slice& data,
-                           const rocksdb::IOOptions& options,
-                           rocksdb::IODebugContext* debug) override {
-    const rocksdb::IOStatus s = faults_->OnWrite();
-    if (s.ok()) return FSWritableFileOwnerWrapper::Append(data, options, debug);
-    // As a disk does: some of it is written before the error.
-    FSWritableFileOwnerWrapper::Append(
-        rocksdb::Slice(data.data(), data.size() / 2), options, debug)
-        .PermitUncheckedError();
-    return s;
-  }
-  rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
-                         rocksdb::IODebugContext* debug) override {
-    const rocksdb::IOStatus s = faults_->OnSync();
-    return s.ok() ? FSWritableFileOwnerWrapper::Sync(options, debug) : s;
-  }
-  rocksdb::IOStatus Fsync(const rocksdb::IOOptions& options,
-                          rocksdb::IODebugContext* debug) override {
-    const rocksdb::IOStatus s = faults_->OnSync();
-    return s.ok() ? FSWritableFileOwnerWrapper::Fsync(options, debug) : s;
-  }
-
- private:
-  const Faults* const faults_;
-};
-
-class FaultyFileSystem : public rocksdb::FileSystemWrapper {
- public:
-  explicit FaultyFileSystem(const Faults* faults)
-      : FileSystemWrapper(rocksdb::FileSystem::Default()), faults_(faults) {}
-  const char* Name() const override { return "FaultyFileSystem"; }
-  rocksdb::IOStatus NewWritableFile(
-      const std::string& path, const rocksdb::FileOptions& options,
-      std::unique_ptr<rocksdb::FSWritableFile>* file,
-      rocksdb::IODebugContext* debug) override {
-    // The text log of RocksDB is written by another way.
-    rocksdb::IOStatus s = faults_->OnWrite();
-    if (s.ok()) {
-      s = FileSystemWrapper::NewWritableFile(path, options, file, debug);
-    }
-    if (s.ok()) *file = std::make_unique<FaultyFile>(std::move(*file), faults_);
-    return s;
-  }
-
- private:
-  const Faults* const faults_;
-};
-
 class FailingDiskTest
     : public ::testing::TestWithParam<std::atomic<bool> Faults::*> {
  protected:
@@ -116,8 +46,7 @@ class FailingDiskTest
   TempDir dir_;
   SimulatedClock clock_{StartTime()};
   Faults faults_;
-  std::unique_ptr<rocksdb::Env> env_ =
-      rocksdb::NewCompositeEnv(std::make_shared<FaultyFileSystem>(&faults_));
+  std::unique_ptr<rocksdb::Env> env_ = AFaultyEnv(&faults_);
 };
 
 INSTANTIATE_TEST_SUITE_P(Faults, FailingDiskTest,

@@ -48,6 +48,37 @@ class RecordingEventLog : public EventLog {
     if (it == decisions.end()) return absl::NotFoundError(id.ToHex());
     return it->second;
   }
+  absl::StatusOr<v1::AdSnapshot> GetSnapshot(absl::string_view hash) override {
+    const auto it = snapshots.find(std::string(hash));
+    v1::AdSnapshot snapshot;
+    if (it == snapshots.end() || !snapshot.ParseFromString(it->second)) {
+      return absl::NotFoundError("no such snapshot");
+    }
+    return snapshot;
+  }
+  absl::Status ForEachEvent(
+      int64_t begin_ms,
+      const std::function<absl::Status(const StoredEvent&)>& visit) override {
+    for (const v1::Event& event : events) {
+      const auto id = DecisionId::FromHex(event.decision_id());
+      if (!id.ok() || static_cast<int64_t>(id->ms) < begin_ms) continue;
+      const absl::Status status =
+          visit({*id, static_cast<uint8_t>(event.position()), event.type(),
+                 event.time_ms()});
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::vector<v1::Decision>> NewestDecisions(
+      size_t limit) override {
+    std::vector<v1::Decision> newest;
+    for (auto it = decisions.rbegin();
+         it != decisions.rend() && newest.size() < limit; ++it) {
+      newest.push_back(it->second);
+    }
+    return newest;
+  }
   EventLogStats Stats() override { return {}; }
 
   std::map<DecisionId, v1::Decision> decisions;

@@ -52,5 +52,41 @@ TEST(ContributionsText, OneLeftOverIsNamed) {
   EXPECT_THAT(text, Not(HasSubstr("other")));
 }
 
+TEST(StageText, GapsAreInTheStagesUnit) {
+  v1::AdExplanation ad;
+  EXPECT_EQ(StageText(ad), "");
+  ad.set_stage(v1::RANKING_STAGE_RANK);
+  ad.set_needed(1370000);
+  ad.set_had(1120001);
+  EXPECT_EQ(StageText(ad),
+            "  stopped at rank: needed bid 1.37, had bid 1.120001\n");
+  ad.set_stage(v1::RANKING_STAGE_CAP);
+  ad.set_needed(3);
+  ad.set_had(3);
+  EXPECT_EQ(StageText(ad), "  stopped at cap: needed 3, had 3\n");
+  ad.set_needed(0);
+  ad.set_had(0);
+  EXPECT_EQ(StageText(ad), "  stopped at cap\n");
+  ad.set_served(true);
+  EXPECT_EQ(StageText(ad), "");
+}
+
+TEST(ScoreText, NamesTheFactorsThatAreNotOne) {
+  v1::AdExplanation ad;
+  ad.set_pctr(0.012f);
+  ad.set_bid_micros(1120000);
+  ad.set_score(10752);
+  ad.set_quality(1);
+  ad.set_pacing_multiplier(0.8f);
+  EXPECT_EQ(ScoreText(ad),
+            "  pctr 0.01200 x bid 1.12 x pacing 0.8: score 0.010752\n");
+  ad.set_price_micros(900000);
+  ad.set_price_reason("reserve 900000");
+  ad.add_matched_attributes("country=DE");
+  EXPECT_EQ(ScoreText(ad),
+            "  pctr 0.01200 x bid 1.12 x pacing 0.8: score 0.010752, price "
+            "0.90: reserve 900000\n  matched country=DE\n");
+}
+
 }  // namespace
 }  // namespace adrank

@@ -1,9 +1,12 @@
 #include "trainer/importance.h"
 
-#include <cmath>
+#include <map>
 
+#include "base/files.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "model/feature_names.h"
+#include "model/model_store.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
 #include "tests/trainer/a_log.h"
@@ -75,6 +78,31 @@ TEST(Importance, WhatWasPlantedComesFirstAndAConstantCostsNothing) {
   }
   EXPECT_THAT(ReportText(report, absl::UTCTimeZone()),
               HasSubstr("context.device"));
+}
+
+TEST(FeatureNames, TheBundleNamesWhatTheSampleHas) {
+  TempDir dir;
+  Train(dir, 2);
+  const ModelStore store(dir.path() + "/models2", "ctr");
+  const std::string version = store.VersionDir(*store.Published());
+  const auto bundle = ModelBundle::Load(version);
+  ASSERT_OK(bundle);
+  const auto bytes = files::Read(files::Join(version, kFeatureNamesFile));
+  ASSERT_OK(bytes);
+  const auto names = ParseFeatureNames(*bytes);
+  ASSERT_OK(names);
+  std::map<std::string, uint64_t> rows;
+  for (const FeatureName& name : *names) {
+    EXPECT_NE((*bundle)->vocabulary().Row(0xffff, name.id), kNoRow);
+    rows[name.text] = name.rows;
+  }
+  // Everyone has it; each row has one of four devices.
+  EXPECT_EQ(rows["constant=same"], 3200);
+  EXPECT_EQ(rows["device=d0"] + rows["device=d1"] + rows["device=d2"] +
+                rows["device=d3"],
+            3200);
+  EXPECT_EQ(rows.count("ad=ad0"), 1);
+  EXPECT_EQ(names->front().text, "constant=same");
 }
 
 TEST(Importance, DoesNotDependOnTheNumberOfThreads) {

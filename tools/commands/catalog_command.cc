@@ -3,28 +3,21 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 #include "base/textproto.h"
 #include "proto/catalog_service.grpc.pb.h"
+#include "tools/catalog_client.h"
 #include "tools/commands/commands.h"
 #include "tools/table.h"
 
 namespace adrank {
 namespace {
 
-// What the server's admin port takes: a file is one call, so that it is applied
-// whole or not at all.
-constexpr size_t kMaxCallBytes = 256 << 20;
-
 struct CatalogArgs {
-  std::string file;
   std::string type;
   std::string id;
-  bool validate_only = false;
-  bool partial = false;
   uint32_t limit = 100;
 };
 
@@ -37,86 +30,6 @@ absl::StatusOr<v1::EntityType> ParseType(const std::string& text) {
         "type \"", text, "\" is none of advertiser, campaign, ad_group, ad"));
   }
   return type;
-}
-
-std::string TypeName(v1::EntityType type) {
-  return absl::AsciiStrToLower(
-      v1::EntityType_Name(type).substr(12));  // "ENTITY_TYPE_"
-}
-
-// Adds the entities of one type; each may be in the file once.
-template <typename Entities, typename Set>
-absl::Status AddUpserts(const char* type, Entities* entities, const Set& set,
-                        v1::MutateRequest* request) {
-  absl::flat_hash_set<std::string> ids;
-  for (auto& entity : *entities) {
-    if (!ids.insert(entity.id()).second) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(type, " \"", entity.id(), "\" is in the file twice"));
-    }
-    set(request->add_operations()->mutable_upsert(), std::move(entity));
-  }
-  return absl::OkStatus();
-}
-
-// Parents first.
-absl::Status AddAllUpserts(v1::Catalog* catalog, v1::MutateRequest* request) {
-  using E = v1::CatalogEntity;
-  RETURN_IF_ERROR(AddUpserts(
-      "advertiser", catalog->mutable_advertisers(),
-      [](E* e, v1::Advertiser x) { e->mutable_advertiser()->Swap(&x); },
-      request));
-  RETURN_IF_ERROR(AddUpserts(
-      "campaign", catalog->mutable_campaigns(),
-      [](E* e, v1::Campaign x) { e->mutable_campaign()->Swap(&x); }, request));
-  RETURN_IF_ERROR(AddUpserts(
-      "ad_group", catalog->mutable_ad_groups(),
-      [](E* e, v1::AdGroup x) { e->mutable_ad_group()->Swap(&x); }, request));
-  return AddUpserts(
-      "ad", catalog->mutable_ads(),
-      [](E* e, v1::Ad x) { e->mutable_ad()->Swap(&x); }, request);
-}
-
-absl::Status Apply(const CatalogArgs& args, const ClientOptions& options) {
-  v1::Catalog catalog;
-  RETURN_IF_ERROR(ReadMessage(args.file, &catalog));
-  v1::MutateRequest request;
-  request.set_partial_failure(args.partial);
-  request.set_validate_only(args.validate_only);
-  RETURN_IF_ERROR(Annotate(AddAllUpserts(&catalog, &request), args.file));
-  if (request.ByteSizeLong() > kMaxCallBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        args.file, ": ", request.ByteSizeLong(), " bytes in one call; at most ",
-        kMaxCallBytes, " are possible: split the file, parents first"));
-  }
-  grpc::ClientContext context;
-  ClientOptions patient = options;
-  patient.timeout_ms += request.operations_size();
-  SetDeadline(patient, &context);
-  v1::MutateResponse response;
-  RETURN_IF_ERROR(FromGrpc(v1::CatalogService::NewStub(Connect(options.admin))
-                               ->Mutate(&context, request, &response),
-                           options.admin));
-  v1::MutateResponse shown;
-  shown.set_applied(response.applied());
-  shown.set_catalog_version(response.catalog_version());
-  for (v1::OperationResult& result : *response.mutable_results()) {
-    if (result.error().empty()) continue;
-    absl::FPrintF(stderr, "%s %s: %s\n", TypeName(result.key().type()),
-                  result.key().id(), result.error());
-    *shown.add_results() = std::move(result);
-  }
-  const int failed = shown.results_size();
-  if (options.json) {
-    absl::PrintF("%s", ToJson(shown));
-  } else {
-    absl::PrintF("%d operations, %d applied, %d failed; catalog version %d\n",
-                 request.operations_size(), shown.applied(), failed,
-                 shown.catalog_version());
-  }
-  return failed == 0 ? absl::OkStatus()
-                     : absl::InvalidArgumentError(
-                           absl::StrCat(failed, " operations are wrong"));
 }
 
 void AddRow(const v1::CatalogEntity& entity, Table* table) {
@@ -153,7 +66,6 @@ void AddRow(const v1::CatalogEntity& entity, Table* table) {
 }
 
 absl::Status List(const CatalogArgs& args, const ClientOptions& options) {
-  const auto stub = v1::CatalogService::NewStub(Connect(options.server));
   v1::ListCatalogRequest request;
   ASSIGN_OR_RETURN(const v1::EntityType type, ParseType(args.type));
   request.set_type(type);
@@ -161,24 +73,17 @@ absl::Status List(const CatalogArgs& args, const ClientOptions& options) {
   Table table({"type", "id", "parent", "status", "bid", "name"});
   v1::ListCatalogResponse all;
   bool any = false;
-  do {
-    grpc::ClientContext context;
-    SetDeadline(options, &context);
-    v1::ListCatalogResponse response;
-    RETURN_IF_ERROR(
-        FromGrpc(stub->List(&context, request, &response), options.server));
-    for (v1::CatalogEntity& entity : *response.mutable_entities()) {
-      any = true;
-      if (options.json) {
-        *all.add_entities() = std::move(entity);
-      } else if (!args.id.empty()) {
-        absl::PrintF("%s", PrintTextProto(entity));
-      } else {
-        AddRow(entity, &table);
-      }
-    }
-    request.set_page_token(response.next_page_token());
-  } while (!request.page_token().empty());
+  RETURN_IF_ERROR(
+      ForEachEntity(options, request, [&](v1::CatalogEntity* entity) {
+        any = true;
+        if (options.json) {
+          all.add_entities()->Swap(entity);
+        } else if (!args.id.empty()) {
+          absl::PrintF("%s", PrintTextProto(*entity));
+        } else {
+          AddRow(*entity, &table);
+        }
+      }));
   if (!args.id.empty() && !any) {
     return absl::NotFoundError(
         absl::StrCat("no ", args.type, " \"", args.id, "\""));
@@ -258,18 +163,9 @@ void AddCatalogCommand(const CommandLine& line) {
         ->required();
     sub->add_option("id", args->id)->required();
   };
-  CLI::App* apply =
-      add("apply", "insert or replace the entities of a file", Apply);
-  apply
-      ->add_option("--file", args->file,
-                   "adrank.v1.Catalog as text proto or JSON; - is stdin")
-      ->required();
-  apply->add_flag("--validate-only", args->validate_only,
-                  "check and report only");
-  apply->add_flag("--partial", args->partial,
-                  "apply the good ones although others are wrong");
-  add("list", "all entities", List)
-      ->add_option("--type", args->type,
+  AddCatalogFileCommands(line, verb);
+  CLI::App* list = add("list", "all entities, or all of one type", List);
+  list->add_option("type,--type", args->type,
                    "only advertiser, campaign, ad_group or ad");
   add_key(add("get", "one entity as text proto", List));
   add_key(add("remove", "remove an entity without children", Remove));

@@ -13,13 +13,17 @@ class App;
 namespace adrank {
 
 // `options` is filled in by the parser before a verb runs; `*result` is what
-// the verb returned. InvalidArgument becomes exit code 2, other errors 1.
+// the verb returned. InvalidArgument becomes exit code 2, other errors 1; a
+// verb that is done may set *exit_code.
 struct CommandLine {
   CLI::App* app;
   const ClientOptions* options;
   absl::Status* result;
+  int* exit_code;
 };
 
+// apply, diff and export of `catalog`.
+void AddCatalogFileCommands(const CommandLine& line, CLI::App* catalog);
 void AddImportCommand(const CommandLine& line);
 void AddCatalogCommand(const CommandLine& line);
 // rank, predict and explain
@@ -28,6 +32,8 @@ void AddEventsCommand(const CommandLine& line);
 void AddModelsCommand(const CommandLine& line);
 void AddStatusCommand(const CommandLine& line);
 void AddRecallCommand(const CommandLine& line);
+void AddBudgetsCommand(const CommandLine& line);
+void AddCapsCommand(const CommandLine& line);
 
 }  // namespace adrank
 

@@ -1,14 +1,23 @@
+#include <google/protobuf/struct.pb.h>
 #include <grpcpp/grpcpp.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
+#include "base/files.h"
 #include "base/status_macros.h"
+#include "model/feature_names.h"
+#include "model/model_bundle.h"
+#include "model/model_store.h"
 #include "proto/model_service.grpc.pb.h"
 #include "tools/commands/commands.h"
 #include "tools/table.h"
+#include "tools/top_features.h"
 
 namespace adrank {
 namespace {
@@ -70,12 +79,76 @@ absl::Status ShowStatus(const ClientOptions& options,
   return absl::OkStatus();
 }
 
+struct TopOptions {
+  std::string model_dir;
+  std::string name = "ctr";
+  int64_t version = 0;
+  std::string field;
+  uint64_t min_rows = 5;
+  size_t n = 30;
+};
+
+// Reads the files: no server is asked.
+absl::Status Top(const ClientOptions& options, const TopOptions& top) {
+  const ModelStore store(top.model_dir, top.name);
+  int64_t version = top.version;
+  if (version == 0) {
+    ASSIGN_OR_RETURN(version, store.Published());
+  }
+  const std::string dir = store.VersionDir(version);
+  ASSIGN_OR_RETURN(const auto bundle, ModelBundle::Load(dir));
+  ASSIGN_OR_RETURN(const std::string bytes,
+                   files::Read(files::Join(dir, kFeatureNamesFile)));
+  ASSIGN_OR_RETURN(const auto names, ParseFeatureNames(bytes));
+  const std::vector<TopFeature> features =
+      TopFeatures(*bundle, names, top.field, top.min_rows, top.n);
+  if (options.json) {
+    google::protobuf::Struct all;
+    auto& list = *(*all.mutable_fields())["features"].mutable_list_value();
+    for (const TopFeature& f : features) {
+      auto& line = *list.add_values()->mutable_struct_value()->mutable_fields();
+      line["feature"].set_string_value(f.text);
+      line["weight"].set_number_value(f.weight);
+      line["odds"].set_number_value(std::exp(f.weight));
+      line["norm"].set_number_value(f.norm);
+      line["rows"].set_number_value(static_cast<double>(f.rows));
+    }
+    absl::PrintF("%s", ToJson(all));
+    return absl::OkStatus();
+  }
+  Table table({"feature", "weight", "x odds", "|vector|", "rows"});
+  for (const TopFeature& f : features) {
+    table.Add({f.text, absl::StrFormat("%+.4f", f.weight),
+               absl::StrFormat("%.3f", std::exp(f.weight)),
+               absl::StrFormat("%.4f", f.norm), absl::StrCat(f.rows)});
+  }
+  absl::PrintF("%s", table.Print());
+  return absl::OkStatus();
+}
+
+void AddTop(const CommandLine& line, CLI::App* verb) {
+  auto options = std::make_shared<TopOptions>();
+  CLI::App* top = verb->add_subcommand(
+      "top", "the named features of the largest weights; reads --model_dir");
+  top->add_option("--model_dir", options->model_dir, "as in the configs")
+      ->required();
+  top->add_option("--model_name", options->name, "default ctr");
+  top->add_option("--version", options->version, "default: the published one");
+  top->add_option("--field", options->field, "of this field or cross only");
+  top->add_option("--min_rows", options->min_rows,
+                  "rows of the trainer's sample that have it; default 5");
+  top->add_option("-n", options->n, "features at most; default 30");
+  top->callback(
+      [line, options] { *line.result = Top(*line.options, *options); });
+}
+
 }  // namespace
 
 void AddModelsCommand(const CommandLine& line) {
   CLI::App* verb = line.app->add_subcommand(
       "models", "list, promote and roll back model versions (admin port)");
   verb->require_subcommand(1);
+  AddTop(line, verb);
   verb->add_subcommand("list", "all versions, newest first")->callback([line] {
     *line.result = List(*line.options);
   });

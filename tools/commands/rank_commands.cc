@@ -18,6 +18,9 @@ namespace {
 
 using v1::RankingService;
 
+constexpr int kReplayMs = 120000;
+constexpr int kAnotherAnswer = 3;  // exit code
+
 // A request from a file, or put together from flags.
 struct RequestArgs {
   std::string file;
@@ -28,6 +31,7 @@ struct RequestArgs {
   std::vector<std::string> placements;
   std::vector<std::string> candidates;
   std::vector<std::string> explain;
+  std::string decision;
   bool test = false;
 };
 
@@ -135,20 +139,14 @@ void PrintResponse(const v1::RankResponse& response) {
 
 void PrintExplanation(const v1::AdExplanation& ad) {
   absl::PrintF("\n%s: %s\n", ad.ad_id(), ad.outcome());
+  absl::PrintF("%s", StageText(ad));
   if (ad.bid_micros() == 0) return;
-  absl::PrintF("  pctr %.5f x bid %s = score %s", ad.pctr(),
-               FormatMicros(ad.bid_micros()),
-               FormatMicros(static_cast<int64_t>(ad.score())));
-  if (ad.price_micros() != 0) {
-    absl::PrintF(", price %s: %s", FormatMicros(ad.price_micros()),
-                 ad.price_reason());
-  }
-  absl::PrintF("\n");
+  absl::PrintF("%s", ScoreText(ad));
   if (ad.contributions().empty()) return;
   absl::PrintF("%s", ContributionsText(ad));
 }
 
-absl::Status Rank(const RequestArgs& args, const ClientOptions& options) {
+absl::Status Rank(const RequestArgs& args, const ClientOptions& options, int*) {
   ASSIGN_OR_RETURN(const v1::RankRequest request, MakeRankRequest(args));
   grpc::ClientContext context;
   SetDeadline(options, &context);
@@ -164,7 +162,8 @@ absl::Status Rank(const RequestArgs& args, const ClientOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status Predict(const RequestArgs& args, const ClientOptions& options) {
+absl::Status Predict(const RequestArgs& args, const ClientOptions& options,
+                     int*) {
   v1::PredictRequest request;
   if (!args.file.empty()) RETURN_IF_ERROR(ReadMessage(args.file, &request));
   RETURN_IF_ERROR(FillContext(args, request.mutable_context()));
@@ -192,21 +191,50 @@ absl::Status Predict(const RequestArgs& args, const ClientOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status Explain(const RequestArgs& args, const ClientOptions& options) {
+absl::StatusOr<v1::ExplainRequest> MakeExplainRequest(const RequestArgs& args) {
   v1::ExplainRequest request;
-  ASSIGN_OR_RETURN(*request.mutable_request(), MakeRankRequest(args));
   request.mutable_ad_ids()->Assign(args.explain.begin(), args.explain.end());
+  ASSIGN_OR_RETURN(v1::RankRequest live, MakeRankRequest(args));
+  if (live.context().ByteSizeLong() == 0) live.clear_context();
+  if (args.decision.empty()) {
+    *request.mutable_request() = std::move(live);
+  } else if (live.ByteSizeLong() > 0) {
+    return absl::InvalidArgumentError(
+        "--decision names a request that was answered; it goes with --ad only");
+  }
+  request.set_decision_id(args.decision);
+  return request;
+}
+
+void PrintReplay(const v1::ExplainResponse& response) {
+  if (response.replay_identical()) {
+    absl::PrintF("replayed: identical to the logged decision\n");
+  } else {
+    absl::PrintF("replayed: NOT the logged decision: %s\n",
+                 response.replay_difference());
+  }
+}
+
+absl::Status Explain(const RequestArgs& args, const ClientOptions& options,
+                     int* exit_code) {
+  ASSIGN_OR_RETURN(const v1::ExplainRequest request, MakeExplainRequest(args));
+  const bool replay = !args.decision.empty();
   grpc::ClientContext context;
-  SetDeadline(options, &context);
+  ClientOptions patient = options;
+  // The catalogue and the model of then may have to be loaded.
+  if (replay) patient.timeout_ms += kReplayMs;
+  SetDeadline(patient, &context);
   v1::ExplainResponse response;
   RETURN_IF_ERROR(FromGrpc(RankingService::NewStub(Connect(options.server))
                                ->Explain(&context, request, &response),
                            options.server));
+  if (replay && !response.replay_identical()) *exit_code = kAnotherAnswer;
   if (options.json) {
     absl::PrintF("%s", ToJson(response));
     return absl::OkStatus();
   }
   PrintResponse(response.response());
+  if (replay) PrintReplay(response);
   for (const v1::AdExplanation& ad : response.ads()) PrintExplanation(ad);
   return absl::OkStatus();
 }
@@ -220,8 +248,9 @@ void AddRankCommands(const CommandLine& line) {
     AddContextOptions(verb, args.get());
     verb->add_option("--placement", args->placements,
                      "placement id or id:count; may repeat");
-    verb->callback(
-        [line, args, run] { *line.result = run(*args, *line.options); });
+    verb->callback([line, args, run] {
+      *line.result = run(*args, *line.options, line.exit_code);
+    });
     return std::pair(verb, args);
   };
   const auto rank =
@@ -230,7 +259,13 @@ void AddRankCommands(const CommandLine& line) {
                        "mark as test traffic: never trained on");
   add("predict", "pCTR of given ads; nothing is logged", Predict);
   const auto explain =
-      add("explain", "rank without logging, and say why", Explain);
+      add("explain",
+          "rank without logging, or answer a past decision again, and say why",
+          Explain);
+  explain.first->add_option(
+      "--decision", explain.second->decision,
+      "id of a logged decision to answer again, from the catalogue, the model "
+      "and the state of then; exit code 3: the answer is another one");
   explain.first->add_option("--ad", explain.second->explain,
                             "ad id to explain although it is not served; may "
                             "repeat");

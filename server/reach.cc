@@ -1,0 +1,133 @@
+#include "server/reach.h"
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "base/status_macros.h"
+#include "server/trigger/ad_index.h"
+
+namespace adrank {
+namespace {
+
+// Requests that reach each ad group and campaign, by id.
+class ReachCount {
+ public:
+  static absl::StatusOr<ReachCount> Over(const v1::Catalog& catalog) {
+    ReachCount count;
+    ASSIGN_OR_RETURN(count.index_, AdIndex::Build(catalog, 0));
+    for (uint32_t i = 0; i < count.index_->size(); ++i) {
+      const v1::AdSnapshot& ad = count.index_->ad(i).snapshot;
+      count.entities_of_.push_back(
+          {count.Number(v1::ENTITY_TYPE_AD_GROUP, ad.ad_group_id()),
+           count.Number(v1::ENTITY_TYPE_CAMPAIGN, ad.campaign_id())});
+    }
+    count.requests_.resize(count.numbers_.size());
+    count.last_.resize(count.numbers_.size());
+    return count;
+  }
+
+  void Add(const RetrieveRequest& request) {
+    ++stamp_;
+    index_->Retrieve(request, index_->size() + 1, &scratch_, &retrieval_);
+    for (const AdMatch& match : retrieval_.matches) {
+      for (const uint32_t entity : entities_of_[match.ad]) {
+        if (last_[entity] == stamp_) continue;
+        last_[entity] = stamp_;
+        ++requests_[entity];
+      }
+    }
+  }
+
+  uint32_t Of(const v1::EntityKey& key) const {
+    const auto it = numbers_.find({key.type(), key.id()});
+    return it == numbers_.end() ? 0 : requests_[it->second];
+  }
+
+ private:
+  uint32_t Number(v1::EntityType type, const std::string& id) {
+    return numbers_
+        .try_emplace({type, id}, static_cast<uint32_t>(numbers_.size()))
+        .first->second;
+  }
+
+  std::shared_ptr<const AdIndex> index_;
+  absl::flat_hash_map<std::pair<int, std::string>, uint32_t> numbers_;
+  std::vector<std::array<uint32_t, 2>> entities_of_;  // [ads]
+  std::vector<uint32_t> requests_, last_;             // [entities]
+  uint32_t stamp_ = 0;
+  RetrieveScratch scratch_;
+  Retrieval retrieval_;
+};
+
+v1::Catalog WithoutSchedules(v1::Catalog catalog) {
+  for (v1::Campaign& campaign : *catalog.mutable_campaigns()) {
+    campaign.clear_start_time_ms();
+    campaign.clear_end_time_ms();
+  }
+  return catalog;
+}
+
+// Nothing but targeting and keywords: one ad a group, no vetoes.
+v1::Catalog MatchingOnly(v1::Catalog catalog) {
+  for (v1::Advertiser& a : *catalog.mutable_advertisers()) a.clear_status();
+  for (v1::Campaign& c : *catalog.mutable_campaigns()) {
+    c.clear_status();
+    c.clear_negative_keywords();
+  }
+  catalog.clear_ads();
+  for (v1::AdGroup& g : *catalog.mutable_ad_groups()) {
+    g.clear_status();
+    auto* keywords = g.mutable_keywords();
+    keywords->erase(
+        std::remove_if(keywords->begin(), keywords->end(),
+                       [](const v1::Keyword& k) { return k.negative(); }),
+        keywords->end());
+    v1::Ad* ad = catalog.add_ads();
+    ad->set_id(g.id());
+    ad->set_ad_group_id(g.id());
+  }
+  return catalog;
+}
+
+bool HasReach(const v1::OperationResult& result) {
+  return result.error().empty() &&
+         (result.key().type() == v1::ENTITY_TYPE_CAMPAIGN ||
+          result.key().type() == v1::ENTITY_TYPE_AD_GROUP);
+}
+
+}  // namespace
+
+absl::Status EstimateReach(const v1::Catalog& affected,
+                           absl::Span<const v1::Decision> decisions,
+                           const std::function<bool()>& stop,
+                           v1::MutateResponse* response) {
+  if (affected.campaigns().empty()) return absl::OkStatus();
+  const v1::Catalog running = WithoutSchedules(affected);
+  ASSIGN_OR_RETURN(ReachCount eligible, ReachCount::Over(running));
+  ASSIGN_OR_RETURN(ReachCount matched, ReachCount::Over(MatchingOnly(running)));
+  uint32_t sampled = 0;
+  for (const v1::Decision& decision : decisions) {
+    if (decision.test() || !decision.request().candidates().empty()) continue;
+    if (stop && stop()) break;
+    ++sampled;
+    RetrieveRequest ask;
+    ask.context = &decision.context();
+    matched.Add(ask);
+    ask.blocked_advertisers = &decision.request().blocked_advertiser_ids();
+    eligible.Add(ask);
+  }
+  for (v1::OperationResult& result : *response->mutable_results()) {
+    if (!HasReach(result)) continue;
+    result.set_requests_sampled(sampled);
+    result.set_requests_matched(matched.Of(result.key()));
+    result.set_requests_eligible(eligible.Of(result.key()));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace adrank
