@@ -57,6 +57,8 @@ absl::Status CatalogRpc::DoMutate(grpc::ServerContext* context,
   }
   const std::vector<v1::CatalogOperation> operations(
       request.operations().begin(), request.operations().end());
+  RETURN_IF_ERROR(
+      CheckEmbeddings(operations, state_->Current()->index->vector_dims()));
   ApplyOptions options;
   options.partial_failure = request.partial_failure();
   options.validate_only = request.validate_only();

@@ -72,6 +72,22 @@ TEST(QueryEmbedding, AnAdsVectorIsCheckedWhereItIsStored) {
               HasSubstr("embedding is 0 in all components"));
 }
 
+TEST(QueryEmbedding, AnAdOfAnotherLengthIsRefusedBeforeItIsStored) {
+  std::vector<v1::CatalogOperation> operations(3);
+  for (int i = 0; i < 3; ++i) {
+    v1::Ad* ad = operations[i].mutable_upsert()->mutable_ad();
+    ad->set_id(absl::StrCat("a", i));
+    for (int c = 0; c < (i == 2 ? 3 : 2); ++c) ad->add_embedding(1);
+  }
+  EXPECT_OK(CheckEmbeddings(absl::MakeConstSpan(operations).first(2), 0));
+  EXPECT_OK(CheckEmbeddings(absl::MakeConstSpan(operations).first(2), 2));
+  EXPECT_EQ(CheckEmbeddings(operations, 0).message(),
+            "operations[2]: ad \"a2\": embedding has 3 components, the "
+            "catalogue's have 2; for another length clear those first");
+  EXPECT_THAT(std::string(CheckEmbeddings(operations, 4).message()),
+              HasSubstr("operations[0]: ad \"a0\""));
+}
+
 // Ads ad0 ... ad9 bid 1000, 1100, ...; ad0 to ad4 have vectors.
 class Server {
  public:
