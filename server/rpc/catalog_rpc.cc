@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
 #include "server/reach.h"
+#include "server/request_check.h"
 #include "server/rpc/rpc_scope.h"
 
 namespace adrank {
