@@ -287,7 +287,8 @@ void Measure(const AdIndex& index, const std::string& task,
   std::vector<double> us;
   for (const Case& c : cases) {
     context.set_query(mode.quota.keyword > 0 ? c.text : "");
-    RetrieveRequest request = {&context, nullptr, nullptr, {}};
+    RetrieveRequest request;
+    request.context = &context;
     const bool zero = std::all_of(c.vector.begin(), c.vector.end(),
                                   [](float x) { return x == 0; });
     if (mode.vector && !zero) request.vector = c.vector;

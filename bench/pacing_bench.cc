@@ -36,6 +36,13 @@ struct Options {
   bool table = false;
 };
 
+double Percentile(std::vector<double> values, double p) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  return values[static_cast<size_t>(p *
+                                    static_cast<double>(values.size() - 1))];
+}
+
 int SvgOf(const PacingScenario& scenario, const Options& options) {
   SimulatedCampaign campaign;
   campaign.clicks = 1000;
@@ -46,10 +53,10 @@ int SvgOf(const PacingScenario& scenario, const Options& options) {
   SvgPage page;
   SvgLine spent{"spent", "#1f6feb", false, false, {}};
   SvgLine target{"target (learnt)", "#bf3989", true, false, {}};
-  SvgLine ideal{"usual traffic", "#8c959f", true, false, {}};
+  SvgLine ideal{"usual traffic", "#8c959f", false, true, {}};
   SvgLine multiplier{"multiplier", "#1a7f37", false, false, {}};
   SvgLine participation{"participation", "#d4a72c", false, false, {}};
-  SvgLine traffic{"eligible requests a minute", "#6e7781", false, true, {}};
+  SvgLine traffic{"eligible requests", "#6e7781", false, true, {}};
   double day_start = 0, last_hour = 0;
   int day = -1;
   size_t minute = 0;
@@ -80,14 +87,24 @@ int SvgOf(const PacingScenario& scenario, const Options& options) {
                                "; a budget of 1,000 clicks a day at the full "
                                "bid; an update a minute");
   page.panels.push_back(
-      {"Share of the daily budget", "%", 1.1, {ideal, target, spent}, 260});
+      {"Share of the daily budget", "%", 1.0, {ideal, target, spent}, 280});
   page.panels.push_back(
       {"Multiplier of the bid, share of requests taken part in",
        "%",
        1.0,
        {participation, multiplier},
        150});
-  page.panels.push_back({"Traffic", "", 0, {traffic}, 120});
+  const double usual_most = Percentile(traffic.y, 0.98);
+  const double peak = Percentile(traffic.y, 1);
+  page.panels.push_back(
+      {absl::StrCat("Requests a minute that the campaign could answer",
+                    peak > 3 * usual_most
+                        ? absl::StrFormat(" (peak %.0f, cut)", peak)
+                        : ""),
+       "",
+       peak > 3 * usual_most ? SvgWriter::RoundUp(1.2 * usual_most) : 0,
+       {traffic},
+       120});
   const std::string path =
       files::Join(options.svg, absl::StrCat(scenario.name, ".svg"));
   const absl::Status status =
@@ -97,13 +114,6 @@ int SvgOf(const PacingScenario& scenario, const Options& options) {
     return 1;
   }
   return 0;
-}
-
-double Percentile(std::vector<double> values, double p) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  return values[static_cast<size_t>(p *
-                                    static_cast<double>(values.size() - 1))];
 }
 
 struct Cell {

@@ -25,7 +25,8 @@ struct SvgLine {
 struct SvgPanel {
   std::string title;
   std::string unit;  // "%": values are shares
-  double top = 0;    // of the y axis; 0: above the greatest value
+  // Of the y axis, higher values are cut; 0: above the greatest value.
+  double top = 0;
   std::vector<SvgLine> lines;
   int height = 180;
 };
@@ -64,10 +65,7 @@ class SvgWriter {
     return std::move(out_);
   }
 
- private:
-  static constexpr int kWidth = 1100, kLeft = 70, kRight = 30, kHead = 66,
-                       kGap = 46;
-
+  // The next number with few digits.
   static double RoundUp(double v) {
     if (v <= 0) return 1;
     const double unit = std::pow(10, std::floor(std::log10(v)));
@@ -76,6 +74,10 @@ class SvgWriter {
     }
     return 10 * unit;
   }
+
+ private:
+  static constexpr int kWidth = 1100, kLeft = 70, kRight = 30, kHead = 88,
+                       kGap = 46;
 
   void Text(double x, double y, const std::string& text,
             const std::string& style) {
@@ -99,14 +101,15 @@ class SvgWriter {
                             "<path d=\"M%d %.1fH%d\" stroke=\"#d8dee4\"/>\n",
                             kLeft, y, kWidth - kRight);
       Text(kLeft - 8, y + 4,
-           panel.unit == "%" ? absl::StrFormat("%.4g %%", 100 * v)
-                             : absl::StrFormat("%.4g", v),
+           panel.unit == "%" ? absl::StrFormat("%.3g %%", 100 * v)
+           : most >= 100     ? absl::StrFormat("%.0f", v)
+                             : absl::StrFormat("%.3g", v),
            "text-anchor=\"end\" fill=\"#57606a\"");
     }
     const double step = page_.x.back() - page_.x.front() > 60 ? 6 : 3;
-    for (double h = std::ceil(page_.x.front() / step) * step;
+    for (double h = std::floor(page_.x.front() / step) * step;
          h <= page_.x.back() + 1e-9; h += step) {
-      const double x = X(h);
+      const double x = X(std::max(h, page_.x.front()));
       absl::StrAppendFormat(
           &out_, "<path d=\"M%.1f %.1fv5\" stroke=\"#8c959f\"/>\n", x, bottom);
       if (last) {

@@ -51,6 +51,12 @@ absl::StatusOr<std::unique_ptr<Replayer>> Replayer::Create(
   return replayer;
 }
 
+absl::StatusOr<std::shared_ptr<const ServingSnapshot>> Replayer::ServingOf(
+    int64_t model_version, int64_t catalog_version) {
+  absl::MutexLock lock(&mu_);
+  return Serving(model_version, catalog_version);
+}
+
 absl::StatusOr<v1::Decision> Replayer::Logged(const std::string& decision_id) {
   ASSIGN_OR_RETURN(const DecisionId id, DecisionId::FromHex(decision_id));
   absl::StatusOr<v1::Decision> decision = log_->GetDecision(id);
@@ -199,8 +205,7 @@ absl::Status Replayer::Explain(const v1::ExplainRequest& request,
     response->set_replay_difference(WhyDifferent(logged, replayed));
   }
   ExplainAds(*pipeline_, *serving, explained,
-             CatalogSources(catalog_, logged.catalog_version()), trace,
-             response);
+             PastSources(catalog_, logged.catalog_version()), trace, response);
   return absl::OkStatus();
 }
 

@@ -85,6 +85,7 @@ class CatalogStore {
       const std::function<
           std::vector<std::string>(absl::Span<const v1::EntityKey>)>& also,
       size_t max_groups) = 0;
+
   // The catalogue as Load gave it when it had this version, from the history of
   // all changes. NotFound for a version that was never made; FailedPrecondition
   // when the history does not reach it. Reads the whole history.

@@ -132,7 +132,7 @@ class Postings {
   // Moves `micros` between two accounts of the campaign's day and of its life.
   absl::Status Transfer(const LedgerEntry& entry, Sides LedgerAccount::*from,
                         Sides LedgerAccount::*to) {
-    return ForBoth(*entry.campaign, entry.slot.day, [&](LedgerAccount* a) {
+    return ForEntry(entry, [&](LedgerAccount* a) {
       (a->*from).debit += entry.slot.micros;
       (a->*to).credit += entry.slot.micros;
       book_->debits += entry.slot.micros;
@@ -140,6 +140,18 @@ class Postings {
     });
   }
   // Calls change(LedgerAccount*) for the day's and the life's.
+  template <typename Change>
+  absl::Status ForEntry(const LedgerEntry& entry, const Change& change) {
+    for (const int32_t day : {entry.slot.day, LedgerAccount::kLife}) {
+      LedgerAccount*& account = of_entries_[{entry.campaign, day}];
+      if (account == nullptr) {
+        ASSIGN_OR_RETURN(account,
+                         Find(ledger_format::EncodeKey(*entry.campaign, day)));
+      }
+      change(account);
+    }
+    return absl::OkStatus();
+  }
   template <typename Change>
   absl::Status ForBoth(absl::string_view campaign, int32_t day,
                        const Change& change) {
@@ -190,6 +202,9 @@ class Postings {
   Cache* const cache_;
   Book* const book_;
   std::map<std::string, LedgerAccount> changed_;  // pointers stay
+  // Of these, by the entries' own pointers, which stay too: saves the key.
+  absl::flat_hash_map<std::pair<const std::string*, int32_t>, LedgerAccount*>
+      of_entries_;
 };
 
 class LedgerStoreImpl final : public LedgerStore {
@@ -234,6 +249,7 @@ class LedgerStoreImpl final : public LedgerStore {
   Book book_ ABSL_GUARDED_BY(mu_);
   Postings::Cache cache_ ABSL_GUARDED_BY(mu_);
   bool failed_ ABSL_GUARDED_BY(mu_) = false;
+  int32_t pruned_day_ ABSL_GUARDED_BY(mu_) = INT32_MIN;
 };
 
 absl::StatusOr<std::shared_ptr<const rocks::Database>> LedgerStoreImpl::Pin() {
@@ -305,11 +321,10 @@ absl::Status LedgerStoreImpl::AddEntry(const LedgerEntry& entry,
   }
   if (entry.kind == Kind::kRelease) return absl::OkStatus();
   if (entry.kind == Kind::kRefuse) {
-    RETURN_IF_ERROR(
-        postings->ForBoth(*entry.campaign, slot.day, [&](LedgerAccount* a) {
-          a->unbilled += slot.micros;
-          ++a->unbilled_events;
-        }));
+    RETURN_IF_ERROR(postings->ForEntry(entry, [&](LedgerAccount* a) {
+      a->unbilled += slot.micros;
+      ++a->unbilled_events;
+    }));
   }
   const Settled settled = {entry.kind == Kind::kBill, slot.day, slot.micros,
                            *entry.campaign};
@@ -441,6 +456,8 @@ absl::StatusOr<bool> LedgerStoreImpl::Prune(int64_t horizon_ms, int32_t day,
       RETURN_IF_ERROR(Commit(&postings, book, &batch, /*sync=*/false));
     }
   }
+  // Reads all accounts: once a day.
+  if (more || day <= pruned_day_) return more;
   Book book = book_;
   Postings none(database_.get(), &cache_, &book);
   rocksdb::WriteBatch batch;
@@ -448,6 +465,7 @@ absl::StatusOr<bool> LedgerStoreImpl::Prune(int64_t horizon_ms, int32_t day,
   if (batch.Count() > 0) {
     RETURN_IF_ERROR(Commit(&none, book, &batch, /*sync=*/false));
   }
+  if (!more) pruned_day_ = day;
   return more;
 }
 

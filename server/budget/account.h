@@ -28,7 +28,7 @@ struct BudgetPolicy {
   double deviations = 3;
   // Once less than this share of a budget is unspent, full prices are held.
   double hard_share = 0.01;
-  int64_t reservation_ms = 3'600'000;
+  int64_t reservation_ms = 600'000;
   // Events that come later than this after the decision are never billed.
   int64_t billing_ms = 86'400'000;
 

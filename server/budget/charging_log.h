@@ -53,6 +53,10 @@ class ChargingLog final : public EventLog {
       const std::function<absl::Status(const StoredEvent&)>& visit) override {
     return log_->ForEachEvent(begin_ms, visit);
   }
+  absl::StatusOr<std::vector<v1::Decision>> NewestDecisions(
+      size_t limit) override {
+    return log_->NewestDecisions(limit);
+  }
   EventLogStats Stats() override { return log_->Stats(); }
 
  private:

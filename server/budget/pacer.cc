@@ -283,6 +283,7 @@ PacerOutput Pacer::Update(const PacingDay& day, const PacerTerms& terms,
   const Plan plan = MakePlan(day, terms, r);
   if (!steady) {
     ForgetOpenQuarter(state_.mutable_traffic());
+    state_.set_surge(1);
   } else {
     const int64_t from = std::max(last, day.day.start_ms);
     const double forecast =

@@ -20,8 +20,8 @@ struct PacerReading {
   int64_t spent_micros = 0;
   // Expected cost of what was served and may still be charged, an upper bound.
   int64_t outstanding_micros = 0;
-  // No ad of it could be served, for want of budget, for most of the time since
-  // the last reading.
+  // Nothing is left, or most of what it won since the last reading was refused
+  // for want of budget: the bid is not what spend depends on.
   bool closed = false;
 
   // Since the last reading.

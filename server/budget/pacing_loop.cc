@@ -113,7 +113,7 @@ PacerReading PacingLoop::Read(const Campaign& c, int64_t now_ms,
   const uint64_t refused =
       same_day ? Since(c.spend.refused_today, spend.refused_today)
                : spend.refused_today;
-  r.closed |= refused > 0 && r.served_ads == 0;
+  r.closed |= refused > r.served_ads;
   r.charged_micros =
       std::max<int64_t>(0, Clamp(spend.spent_total - c.spend.spent_total));
   // The ledger counts money; the mean price says how many charges it was.

@@ -378,7 +378,7 @@ void Simulation::Minute(int64_t true_ms) {
   reading_.spent_micros = static_cast<int64_t>(account_.life().spent);
   reading_.outstanding_micros =
       static_cast<int64_t>(account_.life().mean + account_.life().full);
-  reading_.closed = account_.Closed() || (refused > 0 && served == 0);
+  reading_.closed = account_.Closed() || refused > served;
   PacerTerms terms;
   terms.daily_micros = budget_;
   terms.delivery = scenario_.delivery;
@@ -392,7 +392,9 @@ void Simulation::Minute(int64_t true_ms) {
            kHourMs;
   m.eligible = static_cast<double>(n);
   m.spent = day.result.spent_micros / budget;
-  m.target = static_cast<double>(pace_.target_micros) / budget;
+  // At midnight the pacer is in the next day.
+  m.target =
+      &next == &day ? static_cast<double>(pace_.target_micros) / budget : 1;
   m.ideal = day.ideal[static_cast<size_t>((server_ms - day.day.day.start_ms) /
                                           kMinuteMs)];
   m.multiplier = pace_.multiplier;

@@ -57,6 +57,7 @@ void BudgetRpc::Fill(const CampaignSpend& spend,
   out->set_unbilled_micros(Clamp(spend.unbilled));
   out->set_closed(spend.closed);
   out->set_multiplier(spend.pace.multiplier);
+  out->set_participation(spend.pace.participation);
   if (const auto report = pacing_->Report(spend.campaign_id)) {
     FillPacing(*report, out);
   } else {

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "base/hash.h"
 
 namespace adrank {
 namespace {
@@ -18,6 +19,25 @@ bool Blocks(const RetrieveRequest& request, absl::string_view advertiser) {
          std::find(request.blocked_advertisers->begin(),
                    request.blocked_advertisers->end(),
                    advertiser) != request.blocked_advertisers->end();
+}
+
+// The ad itself, or one of its categories.
+bool BlocksTags(const RetrieveRequest& request, const IndexedAd& ad) {
+  if (request.blocked_ads != nullptr) {
+    const auto& ids = *request.blocked_ads;
+    if (std::find(ids.begin(), ids.end(), ad.snapshot.ad_id()) != ids.end()) {
+      return true;
+    }
+  }
+  if (request.blocked_categories == nullptr || ad.tags == nullptr) return false;
+  const std::vector<uint64_t>& own = ad.tags->categories;
+  return !own.empty() &&
+         std::any_of(request.blocked_categories->begin(),
+                     request.blocked_categories->end(),
+                     [&](const std::string& category) {
+                       return std::binary_search(own.begin(), own.end(),
+                                                 Hash64(category));
+                     });
 }
 
 std::string Named(absl::string_view type, absl::string_view id) {
@@ -136,7 +156,8 @@ std::optional<Veto> AdIndex::VetoOfLocal(uint32_t local, uint32_t ad,
       (campaign.end_ms != 0 && time_ms >= campaign.end_ms)) {
     return Veto::kSchedule;
   }
-  if (Blocks(request, advertisers_[campaign.advertiser].id)) {
+  if (Blocks(request, advertisers_[campaign.advertiser].id) ||
+      BlocksTags(request, ads_[local])) {
     return Veto::kBlocked;
   }
   if (request.terms == nullptr) return std::nullopt;
@@ -172,9 +193,13 @@ std::string AdIndex::WhyNotLocal(uint32_t local, uint32_t ad,
   if (*veto == Veto::kStatus) return WhyStatus(ads_[local]);
   const CampaignEntry& campaign = campaigns_[GroupOf(ads_[local]).campaign];
   if (*veto == Veto::kBlocked) {
-    return absl::StrCat(
-        Named("advertiser", advertisers_[campaign.advertiser].id),
-        " is blocked by the request");
+    const std::string& advertiser = advertisers_[campaign.advertiser].id;
+    if (Blocks(request, advertiser)) {
+      return absl::StrCat(Named("advertiser", advertiser),
+                          " is blocked by the request");
+    }
+    return absl::StrCat(Named("ad", ads_[local].snapshot.ad_id()),
+                        " or one of its categories is blocked by the request");
   }
   if (*veto == Veto::kBudget) {
     return absl::StrCat(Named("campaign", campaign.id), " has no budget left");
@@ -227,7 +252,7 @@ std::string AdIndex::WhyNot(absl::string_view ad_id,
         "not matched: no keyword of ", Named("ad_group", group.id),
         query.empty() ? " matches a request without a query"
                       : absl::StrCat(" matches the ", Named("query", query)));
-    if (const auto similarity = SimilarityOf(ad, request)) {
+    if (const auto similarity = SimilarityOf(*ad, request)) {
       absl::StrAppend(&text, ", and its vector (cosine ", *similarity,
                       ") is not among the nearest");
     }

@@ -20,6 +20,7 @@
 #include "proto/common.pb.h"
 #include "server/admission.h"
 #include "server/caps/cap_table.h"
+#include "server/trigger/ad_tags.h"
 #include "server/trigger/conjunction_index.h"
 #include "server/trigger/keyword_index.h"
 #include "server/trigger/keyword_set.h"
@@ -38,17 +39,22 @@ struct IndexedAd {
   // What the log stores of it; computed once, shared by all decisions.
   std::shared_ptr<const EncodedAd> encoded;
   std::string landing_url;
-  int64_t bid_micros = 0;   // the ad group's
-  uint32_t group = 0;       // below AdIndex::groups()
-  uint32_t campaign = 0;    // below AdIndex::campaigns()
-  uint32_t advertiser = 0;  // below AdIndex::advertisers()
+  int64_t bid_micros = 0;                   // the ad group's
+  uint32_t group = 0;                       // below AdIndex::groups()
+  uint32_t campaign = 0;                    // below AdIndex::campaigns()
+  uint32_t advertiser = 0;                  // below AdIndex::advertisers()
+  v1::BidType bid_type = v1::BID_TYPE_CPC;  // the ad group's; never UNSPECIFIED
+  float quality = 1;
+  double conversion_rate = 1;          // the ad group's
+  int64_t reserve_micros = 0;          // the advertiser's
+  std::shared_ptr<const AdTags> tags;  // null: none
 };
 
 // Why an ad that matched is not a candidate.
 enum class Veto : uint8_t {
   kStatus,    // the ad or a parent is paused
   kSchedule,  // outside [start_time, end_time) of the campaign
-  kBlocked,   // the request blocks the advertiser
+  kBlocked,   // the request blocks the advertiser, the ad or a category
   kNegativeKeyword,
   kBudget,        // the campaign's is spent or promised
   kFrequencyCap,  // the user has seen the ad, its group or campaign enough
@@ -66,6 +72,10 @@ struct RetrieveRequest {
       nullptr;
   // What budgets and caps say. Null: nothing.
   const AdmissionTerms* terms = nullptr;
+  // Ads and Ad.categories that may not show. Null: none.
+  const google::protobuf::RepeatedPtrField<std::string>* blocked_ads = nullptr;
+  const google::protobuf::RepeatedPtrField<std::string>* blocked_categories =
+      nullptr;
   // To compare the ads' vectors with. Empty, or AdIndex::vector_dims() finite
   // components that are not all 0.
   absl::Span<const float> vector;
@@ -83,8 +93,10 @@ struct Retrieval {
   uint32_t filtered_by[kVetoes] = {};
   // More than `limit` ads matched without a veto; matches has the best. Exact.
   bool truncated = false;
-  // Campaigns of ads filtered by kBudget, in no order, repeated.
+  // Campaigns of ads filtered by kBudget, in no order, repeated; and those ads,
+  // with the bids they would have had.
   std::vector<uint32_t> closed_campaigns;
+  std::vector<AdMatch> closed;
   // Why matches is empty; UNSPECIFIED when it is not. BUDGET or FREQUENCY_CAP
   // when an ad that passed all else was kept out by that.
   v1::NoAdReason reason = v1::NO_AD_REASON_UNSPECIFIED;
@@ -102,7 +114,8 @@ struct RetrieveScratch {
     bool negatives = false;  // some negative keyword matches the query
   };
   Part parts[2];
-  std::vector<uint32_t> blocked;          // advertisers, sorted
+  std::vector<uint32_t> blocked;  // advertisers, sorted
+  BlockedTags blocked_tags;
   const AdmissionTerms* terms = nullptr;  // of the request
   ConjunctionIndex::Walk walk;
   KeywordIndex::Scratch keywords;
@@ -142,10 +155,10 @@ struct AdIndexStats {
 // group is true and, if the ad group has positive keywords, one of them matches
 // the query; unless it is vetoed: by a negative keyword of the ad group (of its
 // own match type) or of the campaign (as BROAD), by the status of the ad or a
-// parent, by the campaign's schedule, by the request's blocked advertisers, by
-// a spent budget, by a frequency cap. Of
-// several keywords that match, the reported one is the first by (EXACT, PHRASE,
-// BROAD), then the highest bid, then the catalogue's order.
+// parent, by the campaign's schedule, by the request (its advertiser, the ad, a
+// category), by a spent budget, by a frequency cap. Of several keywords that
+// match, the reported one is the first by (EXACT, PHRASE, BROAD), then the
+// highest bid, then the catalogue's order.
 //
 // Ads of groups without positive keywords are documents of a ConjunctionIndex
 // in the order of matches, and the search ends with the first that is beyond
@@ -325,6 +338,8 @@ class AdIndex {
     uint32_t campaign = 0;  // into campaigns_
     bool enabled = true;
     int64_t bid_micros = 0;
+    v1::BidType bid_type = v1::BID_TYPE_CPC;
+    double conversion_rate = 1;
     uint32_t targeting = TargetingSet::kAlways;
     // Sorted so that the first match is the one to report.
     uint32_t positives_begin = 0, positives_end = 0;
@@ -337,6 +352,7 @@ class AdIndex {
     std::string id;
     uint32_t number = 0;
     bool enabled = true;
+    int64_t reserve_micros = 0;
   };
   // An ad of a group without positive keywords, as far as most requests need
   // to look at it. Better ones first; those that are paused last.
@@ -437,6 +453,7 @@ class AdIndex {
   const NegativeKeyword* FindNegative(const GroupEntry& group,
                                       const ResolvedQuery& query,
                                       bool* of_campaign) const;
+  bool BlocksAd(uint32_t ad, const RetrieveScratch& scratch) const;
   std::optional<Veto> VetoGroup(const GroupEntry& group, int64_t time_ms,
                                 const RetrieveScratch& scratch,
                                 const RetrieveScratch::Part& part) const;

@@ -109,7 +109,8 @@ class AdIndex::Builder {
                                &index_.advertiser_by_id_));
       const uint32_t number = Number(a.id(), &AdIndex::advertiser_by_id_,
                                      &index_.numbers_.advertisers);
-      index_.advertisers_.push_back({a.id(), number, Enabled(a.status())});
+      index_.advertisers_.push_back(
+          {a.id(), number, Enabled(a.status()), a.reserve_micros()});
     }
     return absl::OkStatus();
   }
@@ -161,6 +162,10 @@ class AdIndex::Builder {
       entry.number =
           Number(g.id(), &AdIndex::group_by_id_, &index_.numbers_.groups);
       entry.bid_micros = g.bid_micros();
+      if (g.bid_type() != v1::BID_TYPE_UNSPECIFIED) {
+        entry.bid_type = g.bid_type();
+      }
+      if (g.conversion_rate() > 0) entry.conversion_rate = g.conversion_rate();
       ASSIGN_OR_RETURN(entry.campaign,
                        Parent("ad_group", g.id(), "campaign", g.campaign_id(),
                               index_.campaign_by_id_));
@@ -316,6 +321,12 @@ class AdIndex::Builder {
     entry.encoded = std::make_shared<const EncodedAd>(EncodeAd(entry.snapshot));
     entry.landing_url = ad.landing_url();
     entry.bid_micros = group.bid_micros;
+    entry.bid_type = group.bid_type;
+    entry.conversion_rate = group.conversion_rate;
+    entry.reserve_micros =
+        index_.advertisers_[campaign.advertiser].reserve_micros;
+    if (ad.quality() > 0) entry.quality = static_cast<float>(ad.quality());
+    entry.tags = AdTags::Of(ad);
     group_of_ad_.push_back(entry.group);
     entry.group = group.number;
     entry.campaign = campaign.number;

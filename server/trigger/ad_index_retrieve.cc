@@ -15,15 +15,16 @@ void Filter(Veto veto, uint32_t ads, Retrieval* out) {
 }
 
 // Whether budgets or caps keep an ad out that nothing else does; counts it.
-bool FilterByTerms(const AdmissionTerms* terms, uint32_t ad, uint32_t group,
-                   uint32_t campaign, Retrieval* out) {
+bool FilterByTerms(const AdmissionTerms* terms, const AdMatch& match,
+                   uint32_t group, uint32_t campaign, Retrieval* out) {
   if (terms == nullptr) return false;
   if (terms->Closed(campaign)) {
     Filter(Veto::kBudget, 1, out);
     out->closed_campaigns.push_back(campaign);
+    out->closed.push_back(match);
     return true;
   }
-  if (!terms->Capped(ad, group, campaign)) return false;
+  if (!terms->Capped(match.ad, group, campaign)) return false;
   Filter(Veto::kFrequencyCap, 1, out);
   return true;
 }
@@ -55,6 +56,7 @@ void AdIndex::RetrieveBy(const RetrieveRequest& request, bool keywords,
   std::fill(std::begin(out->filtered_by), std::end(out->filtered_by), 0);
   out->truncated = false;
   out->closed_campaigns.clear();
+  out->closed.clear();
   out->reason = v1::NO_AD_REASON_UNSPECIFIED;
   if (stats_.servable_ads == 0) {
     out->reason = v1::NO_AD_REASON_EMPTY_CATALOG;
@@ -116,6 +118,7 @@ void AdIndex::Resolve(const RetrieveRequest& request,
   }
   ResolvePart(request, scratch, &scratch->parts[PartOf(this)]);
   ResolveBlocked(request, &scratch->blocked);
+  scratch->blocked_tags.Set(request.blocked_ads, request.blocked_categories);
   scratch->terms = request.terms;
 }
 
@@ -139,6 +142,7 @@ bool AdIndex::Eligible(uint32_t ad, const RetrieveRequest& request,
       part->VetoGroup(group, request.context->time_ms(), *scratch, resolved)) {
     return false;
   }
+  if (BlocksAd(ad, *scratch)) return false;
   const AdmissionTerms* terms = scratch->terms;
   return terms == nullptr || (!terms->Closed(entry.campaign) &&
                               !terms->Capped(ad, entry.group, entry.campaign));
@@ -216,22 +220,33 @@ bool AdIndex::AddDocument(const Document& document, size_t end,
     Filter(Veto::kStatus, 1, out);
     return true;
   }
-  if (!document.plain || !search.scratch->blocked.empty()) {
-    if (const auto veto =
-            VetoGroup(group, search.time_ms, *search.scratch, *search.part)) {
+  const bool blocked = BlocksAd(document.ad, *search.scratch);
+  if (blocked || !document.plain || !search.scratch->blocked.empty()) {
+    auto veto = VetoGroup(group, search.time_ms, *search.scratch, *search.part);
+    if (blocked && veto.value_or(Veto::kBlocked) >= Veto::kBlocked) {
+      veto = Veto::kBlocked;
+    }
+    if (veto.has_value()) {
       Filter(*veto, 1, out);
       return true;
     }
   }
-  const AdmissionTerms* terms = search.scratch->terms;
-  if (terms != nullptr &&
-      FilterByTerms(terms, document.ad, group.number, document.campaign, out)) {
-    return true;
-  }
-  AdMatch& match = out->matches.emplace_back();
+  AdMatch match;
   match.ad = document.ad;
   match.bid_micros = document.bid_micros;
+  const AdmissionTerms* terms = search.scratch->terms;
+  if (terms != nullptr &&
+      FilterByTerms(terms, match, group.number, document.campaign, out)) {
+    return true;
+  }
+  out->matches.push_back(match);
   return out->matches.size() < end;
+}
+
+bool AdIndex::BlocksAd(uint32_t number, const RetrieveScratch& scratch) const {
+  if (scratch.blocked_tags.empty()) return false;
+  const IndexedAd& entry = ad(number);
+  return scratch.blocked_tags.Blocks(entry.snapshot.ad_id(), entry.tags.get());
 }
 
 std::optional<Veto> AdIndex::VetoGroup(
@@ -262,19 +277,22 @@ void AdIndex::AddGroup(const GroupEntry& group, const AdMatch& match,
   out->matched += enabled + group.paused_ads;
   Filter(Veto::kStatus, group.paused_ads, out);
   if (enabled == 0) return;
-  if (const auto veto =
-          VetoGroup(group, search.time_ms, *search.scratch, *search.part)) {
-    Filter(*veto, enabled, out);
-    return;
-  }
+  const auto veto =
+      VetoGroup(group, search.time_ms, *search.scratch, *search.part);
   const uint32_t campaign = campaigns_[group.campaign].number;
+  AdMatch one = match;
   for (uint32_t i = group.ads_begin; i < group.ads_end; ++i) {
-    if (FilterByTerms(search.scratch->terms, group_ads_[i], group.number,
-                      campaign, out)) {
-      continue;
+    one.ad = group_ads_[i];
+    // The first veto in the enum's order is the one that counts.
+    if (veto.value_or(Veto::kNegativeKeyword) > Veto::kBlocked &&
+        BlocksAd(one.ad, *search.scratch)) {
+      Filter(Veto::kBlocked, 1, out);
+    } else if (veto.has_value()) {
+      Filter(*veto, 1, out);
+    } else if (!FilterByTerms(search.scratch->terms, one, group.number,
+                              campaign, out)) {
+      out->matches.push_back(one);
     }
-    out->matches.push_back(match);
-    out->matches.back().ad = group_ads_[i];
   }
 }
 

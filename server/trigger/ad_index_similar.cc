@@ -162,6 +162,10 @@ bool AdIndex::Admit(const AdIndex& part, uint32_t ad,
     veto =
         part.VetoGroup(group, request.context->time_ms(), *scratch, resolved);
   }
+  if (BlocksAd(ad, *scratch) && veto.value_or(Veto::kBlocked) > Veto::kStatus &&
+      veto.value_or(Veto::kBlocked) != Veto::kSchedule) {
+    veto = Veto::kBlocked;
+  }
   if (!veto.has_value() && scratch->terms != nullptr) {
     if (scratch->terms->Closed(entry.campaign)) {
       veto = Veto::kBudget;

@@ -59,7 +59,7 @@ struct Asked {
   google::protobuf::RepeatedPtrField<std::string> blocked;
 
   RetrieveRequest request() const {
-    return {&context, &blocked, nullptr, vector};
+    return {&context, &blocked, nullptr, nullptr, nullptr, vector};
   }
 };
 
@@ -363,7 +363,7 @@ TEST(AdIndexSimilar, AVectorStandsForKeywordsAndWhyNotSaysItsCosine) {
   v1::Context context;
   context.set_time_ms(1);
   const std::vector<float> vector = {4, 3};
-  const RetrieveRequest request = {&context, nullptr, nullptr, vector};
+  const RetrieveRequest request = {&context, nullptr, nullptr, nullptr, nullptr, vector};
   RetrieveScratch scratch;
   Retrieval out;
   (*index)->RetrieveSources(request, {}, 0, 10, &scratch, &out);
@@ -394,7 +394,7 @@ TEST(AdIndexSimilar, AClosedBudgetIsTheReasonAlsoByVector) {
   const std::vector<float> vector = {4, 3};
   RetrieveScratch scratch;
   Retrieval out;
-  (*index)->RetrieveSources({&context, nullptr, &terms, vector}, {}, 0, 10,
+  (*index)->RetrieveSources({&context, nullptr, &terms, nullptr, nullptr, vector}, {}, 0, 10,
                             &scratch, &out);
   EXPECT_EQ(out.reason, v1::NO_AD_REASON_BUDGET);
   EXPECT_EQ(out.matched, 1u);

@@ -120,7 +120,7 @@ TEST_F(BudgetAdmissionTest, PassesTheMultiplierOn) {
   const auto index = AnIndex(1000, 1);
   const AdmissionTerms terms = Begin(*index);
   EXPECT_EQ(terms.Multiplier(1), 1);
-  ledger_->SetMultiplier(ledger_->FindCampaign("c1"), 0.25f);
+  ledger_->SetPace(ledger_->FindCampaign("c1"), {0.25f, 1});
   EXPECT_EQ(terms.Multiplier(1), 0.25f);
   EXPECT_EQ(terms.Multiplier(0), 1);
   const auto next = AnIndex(1000, 2);

@@ -216,7 +216,9 @@ TEST_F(ChargingLogTest, B2ChargesWhatTheLogHoldsAfterManyKills) {
         open.erase(open.begin() + static_cast<int64_t>(which));
       }
       clock_.Advance(absl::Seconds(static_cast<int64_t>(rng.Below(400))));
-      if (rng.Bernoulli(0.2)) ASSERT_OK(ledger_->RunOnce());
+      if (rng.Bernoulli(0.2)) {
+        ASSERT_OK(ledger_->RunOnce());
+      }
     }
     Crash();
     ASSERT_EQ(Spent(), clicked) << "life " << life;

@@ -88,8 +88,9 @@ absl::Status Show(const BudgetsArgs& args, const ClientOptions& options) {
     absl::PrintF("%s", ToJson(c));
     return absl::OkStatus();
   }
-  absl::PrintF("campaign %s, %s, bids x %.3f\n", c.campaign_id(),
-               c.closed() ? "closed: nothing is left" : "open", c.multiplier());
+  absl::PrintF("campaign %s, %s, bids x %.3f in %s of requests\n",
+               c.campaign_id(), c.closed() ? "closed: nothing is left" : "open",
+               c.multiplier(), Share(c.participation()));
   absl::PrintF(
       "%s: spent %s of %s, reserved %s, expected of %d ads served %s, "
       "%d refused\n",

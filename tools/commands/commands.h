@@ -34,6 +34,7 @@ void AddStatusCommand(const CommandLine& line);
 void AddRecallCommand(const CommandLine& line);
 void AddBudgetsCommand(const CommandLine& line);
 void AddCapsCommand(const CommandLine& line);
+void AddEvaluatePolicyCommand(const CommandLine& line);
 
 }  // namespace adrank
 
