@@ -47,6 +47,9 @@ absl::StatusOr<std::unique_ptr<Replayer>> Replayer::Create(
   std::unique_ptr<Replayer> replayer(new Replayer(state, catalog, models, log));
   ASSIGN_OR_RETURN(replayer->pipeline_,
                    RankingPipeline::Create(config, &replayer->clock_));
+  const v1::ExplorationConfig& exploration = config.rank().exploration();
+  replayer->boosts_newcomers_ = exploration.newcomer_impressions() > 0 &&
+                                exploration.newcomer_boost() > 0;
   return replayer;
 }
 
@@ -106,7 +109,7 @@ absl::StatusOr<std::shared_ptr<const AdIndex>> Replayer::Index(
     return absl::FailedPreconditionError(catalog.status().message());
   }
   RETURN_IF_ERROR(catalog.status());
-  return AdIndex::Build(*catalog, version);
+  return AdIndex::Build(*catalog, version, state_->Current()->index->options());
 }
 
 absl::StatusOr<std::shared_ptr<const ServingSnapshot>> Replayer::Serving(
@@ -164,6 +167,11 @@ std::string Replayer::WhyDifferent(const v1::Decision& logged,
                  v1::DEGRADATION_DEADLINE) > 0) {
     reasons.push_back(
         "the deadline had cut the candidates, and a replay has all the time");
+  }
+  if (boosts_newcomers_) {
+    reasons.push_back(
+        "the newcomer boost goes by the ads' impressions, and those of then "
+        "are not kept");
   }
   v1::Decision same_config = replayed;
   if (logged.config_fingerprint() != replayed.config_fingerprint()) {

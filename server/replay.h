@@ -87,6 +87,7 @@ class Replayer {
   // Stands still: a replay has all the time it needs.
   SimulatedClock clock_{absl::UnixEpoch()};
   std::unique_ptr<const RankingPipeline> pipeline_;
+  bool boosts_newcomers_ = false;
 
   absl::Mutex mu_;
   std::shared_ptr<const ServingSnapshot> last_ ABSL_GUARDED_BY(mu_);

@@ -346,6 +346,10 @@ bool WhyNot::BeyondLimit(const std::string& ad_id,
     SetGap(v1::RANKING_STAGE_RETRIEVAL, static_cast<double>(needed),
            static_cast<double>(bid), out);
     absl::StrAppend(&text, "; to be one, needed bid ", needed, ", had ", bid);
+  } else {
+    absl::StrAppend(&text,
+                    "; no bid would have made it one: siblings that bid the "
+                    "same come first");
   }
   out->set_outcome(text);
   return true;
