@@ -17,6 +17,8 @@ inline constexpr char kManifestFile[] = "manifest.textproto";
 inline constexpr char kVocabularyFile[] = "vocabulary.bin";
 inline constexpr char kWeightsFile[] = "weights.bin";
 inline constexpr char kGoldenFile[] = "golden.binpb";
+// Optional.
+inline constexpr char kUncertaintyFile[] = "uncertainty.bin";
 
 inline constexpr uint32_t kBundleFormatVersion = 1;
 inline constexpr char kLogisticFamily[] = "logistic";

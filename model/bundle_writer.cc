@@ -78,6 +78,9 @@ absl::Status WriteBundle(const std::string& dir, const BundleContents& contents,
   NamedBytes entries = {{kVocabularyFile, bundle->owned_vocabulary_},
                         {kWeightsFile, bundle->owned_weights_},
                         {kGoldenFile, golden_bytes}};
+  if (!bundle->owned_uncertainty_.empty()) {
+    entries.emplace_back(kUncertaintyFile, bundle->owned_uncertainty_);
+  }
   for (const auto& [name, bytes] : contents.extra_files) {
     entries.emplace_back(name, bytes);
   }

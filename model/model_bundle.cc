@@ -97,7 +97,8 @@ uint64_t RowsOf(const BundleContents& contents) {
 
 absl::Status ModelBundle::Assemble(v1::ModelManifest manifest,
                                    absl::string_view vocabulary,
-                                   absl::string_view weights) {
+                                   absl::string_view weights,
+                                   const absl::string_view* uncertainty) {
   manifest_ = std::move(manifest);
   RETURN_IF_ERROR(Annotate(CheckManifest(manifest_), kManifestFile));
   auto extractor = FeatureExtractor::Create(manifest_.feature_spec());
@@ -127,8 +128,14 @@ absl::Status ModelBundle::Assemble(v1::ModelManifest manifest,
   vocabulary_ = *parsed_vocabulary;
   RETURN_IF_ERROR(CheckFields(manifest_, extractor_->field_names().size(),
                               vocabulary_->oov_rows().size()));
-  return manifest_.family() == kEmbeddingFamily ? AssembleEmbedding(weights)
-                                                : AssembleLogistic(weights);
+  RETURN_IF_ERROR(manifest_.family() == kEmbeddingFamily
+                      ? AssembleEmbedding(weights)
+                      : AssembleLogistic(weights));
+  if (uncertainty == nullptr) return absl::OkStatus();
+  auto parsed = Uncertainty::Parse(*uncertainty, vocabulary_->rows());
+  if (!parsed.ok()) return Annotate(parsed.status(), kUncertaintyFile);
+  uncertainty_ = *parsed;
+  return absl::OkStatus();
 }
 
 absl::Status ModelBundle::AssembleLogistic(absl::string_view weights) {
@@ -175,8 +182,12 @@ absl::StatusOr<std::shared_ptr<const ModelBundle>> ModelBundle::Load(
                      BytesOf(mapped, kWeightsFile));
     ASSIGN_OR_RETURN(const absl::string_view golden_bytes,
                      BytesOf(mapped, kGoldenFile));
+    const auto uncertainty = mapped.find(kUncertaintyFile);
+    absl::string_view variances;
+    if (uncertainty != mapped.end()) variances = uncertainty->second.bytes();
     RETURN_IF_ERROR(
-        bundle->Assemble(*std::move(manifest), vocabulary, weights));
+        bundle->Assemble(*std::move(manifest), vocabulary, weights,
+                         uncertainty == mapped.end() ? nullptr : &variances));
     v1::GoldenExamples golden;
     if (golden_bytes.size() > kMaxGoldenBytes ||
         !golden.ParseFromArray(golden_bytes.data(),
@@ -209,11 +220,17 @@ absl::StatusOr<std::shared_ptr<const ModelBundle>> ModelBundle::FromContents(
     bundle->owned_weights_ =
         SerializeWeights({contents.bias, contents.weights});
   }
-  RETURN_IF_ERROR(bundle->Assemble(Complete(contents, rows),
-                                   bundle->owned_vocabulary_,
-                                   bundle->owned_weights_));
+  if (!contents.variances.empty()) {
+    bundle->owned_uncertainty_ =
+        Uncertainty::Serialize(contents.prior_variance, contents.variances);
+  }
+  const absl::string_view uncertainty = bundle->owned_uncertainty_;
+  RETURN_IF_ERROR(bundle->Assemble(
+      Complete(contents, rows), bundle->owned_vocabulary_,
+      bundle->owned_weights_, uncertainty.empty() ? nullptr : &uncertainty));
   bundle->bytes_ =
-      bundle->owned_vocabulary_.size() + bundle->owned_weights_.size();
+      bundle->owned_vocabulary_.size() + bundle->owned_weights_.size() +
+      bundle->owned_uncertainty_.size();
   return std::shared_ptr<const ModelBundle>(std::move(bundle));
 }
 

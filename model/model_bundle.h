@@ -25,6 +25,7 @@
 #include "model/logistic_model.h"
 #include "model/model.h"
 #include "model/slice_reader.h"
+#include "model/uncertainty.h"
 #include "model/vocabulary.h"
 #include "proto/model_manifest.pb.h"
 
@@ -48,6 +49,10 @@ struct BundleContents {
   // The logistic family's: [rows].
   std::vector<float> weights;
   float bias = 0;
+  // What is known of the weights' variance (model/uncertainty.h): [rows] and
+  // the prior's; empty: nothing.
+  std::vector<float> variances;
+  float prior_variance = 0;
   // The embedding family's; then `weights` is empty.
   std::optional<EmbeddingWeights> embedding;
   // Inputs only; WriteBundle computes and stores the answers. At least one with
@@ -89,6 +94,10 @@ class ModelBundle {
   // The model by its family; null for the other one.
   const LogisticModel* logistic() const { return logistic_; }
   const EmbeddingModel* embedding() const { return embedding_; }
+  // Null: the bundle does not say how sure it is (older ones, and embeddings).
+  const Uncertainty* uncertainty() const {
+    return uncertainty_ ? &*uncertainty_ : nullptr;
+  }
   // Of all files; of vocabulary and weights when made from contents.
   uint64_t bytes() const { return bytes_; }
 
@@ -110,9 +119,10 @@ class ModelBundle {
   ModelBundle() = default;
   // Sets all of the below but mapped_, owned_ and bytes_. The bytes must live
   // as long as the bundle. The error names the file.
+  // `uncertainty` null: there is none.
   absl::Status Assemble(v1::ModelManifest manifest,
-                        absl::string_view vocabulary,
-                        absl::string_view weights);
+                        absl::string_view vocabulary, absl::string_view weights,
+                        const absl::string_view* uncertainty);
   absl::Status AssembleLogistic(absl::string_view weights);
   absl::Status AssembleEmbedding(absl::string_view weights);
 
@@ -125,11 +135,13 @@ class ModelBundle {
   const EmbeddingModel* embedding_ = nullptr;
   Calibrator calibrator_;
   std::optional<SliceReader> slice_;  // of the calibrator's slice field
+  std::optional<Uncertainty> uncertainty_;
   uint64_t bytes_ = 0;
   // Where the bytes live: files by name, or strings.
   std::map<std::string, files::Mapped> mapped_;
   std::string owned_vocabulary_;
   std::string owned_weights_;
+  std::string owned_uncertainty_;  // empty: none
 };
 
 // Writes a whole bundle into the new directory `dir` and syncs it. The bytes

@@ -17,6 +17,7 @@ void SetAdmissionSlots(RankTrace* trace) {
     AdmissionSlot s;
     s.ad = c.item.ad;
     s.position = position;
+    s.bid_type = trace->auction_ads[slot.ad].bid_type;
     s.price_micros = slot.price_micros;
     s.pctr = trace->prediction.pctrs(slot.placement)[slot.ad];
     trace->admission_slots.push_back(s);

@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace adrank {
 namespace {
@@ -65,10 +68,21 @@ void FillRanked(const AdIndex& index, const RankTrace& trace,
   out->set_price_micros(slot.price_micros);
   out->set_score(slot.score);
   out->set_match_type(c.match_type);
+  if (c.item.ad != PredictItem::kNotIndexed &&
+      c.match_type != v1::MATCH_TYPE_CALLER) {
+    std::vector<std::string> matched;
+    index.MatchedAttributes(c.item.ad, {&trace.context}, trace.retrieve_scratch,
+                            &matched);
+    for (std::string& m : matched) out->add_matched_attributes(std::move(m));
+  }
   const absl::string_view keyword = index.keyword(c.keyword);
   out->set_keyword(keyword.data(), keyword.size());
-  out->set_propensity(1);  // the policy is deterministic
+  out->set_propensity(slot.propensity);
   out->set_pacing_multiplier(c.pacing_multiplier);
+  const AuctionAd& ad = trace.auction_ads[slot.ad];
+  out->set_bid_type(ad.bid_type);
+  out->set_quality(ad.quality);
+  out->set_explored(slot.explored);
 }
 
 // The same slot, as logged.
@@ -88,6 +102,9 @@ void FillServed(const v1::RankedAd& ranked, const RankTrace& trace,
   if (ranked.pacing_multiplier() != 1) {
     out->set_pacing_multiplier(ranked.pacing_multiplier());
   }
+  out->set_bid_type(ranked.bid_type());
+  if (ranked.quality() != 1) out->set_quality(ranked.quality());
+  out->set_explored(ranked.explored());
   out->set_match_type(ranked.match_type());
   out->set_keyword(ranked.keyword());
   out->set_feature_fingerprint(
@@ -113,11 +130,26 @@ void FillRequest(const v1::RankRequest& request, v1::RankRequest* out) {
   *out->mutable_query_embedding() = request.query_embedding();
 }
 
+// Whether the ad would have been among the candidates, had its campaign been
+// open. How many others the search met before its end depends on how the index
+// is put together, so the log must not.
+bool WouldBeCandidate(const AdIndex& index, const RankTrace& trace,
+                      const AdMatch& match) {
+  if (!trace.retrieval.truncated || trace.candidates.empty()) return true;
+  const RankCandidate& last = trace.candidates.back();
+  if (match.bid_micros != last.bid_micros) {
+    return match.bid_micros > last.bid_micros;
+  }
+  return index.ad(match.ad).snapshot.ad_id() < last.snapshot->ad_id();
+}
+
 // The terms that made a difference, so that a replay can hold to them.
 void FillTerms(const AdIndex& index, const RankTrace& trace,
                v1::Decision* decision) {
   std::map<absl::string_view, v1::CampaignTerms> terms;
-  for (const uint32_t campaign : trace.retrieval.closed_campaigns) {
+  for (const AdMatch& match : trace.retrieval.closed) {
+    if (!WouldBeCandidate(index, trace, match)) continue;
+    const uint32_t campaign = index.ad(match.ad).campaign;
     terms[index.campaign_id(campaign)].set_closed(true);
   }
   for (const RankCandidate& c : trace.candidates) {
@@ -129,14 +161,20 @@ void FillTerms(const AdIndex& index, const RankTrace& trace,
     *decision->add_terms() = std::move(term);
   }
   const AdmissionTerms& t = trace.terms;
+  // An index that stands on another may have numbers of what is gone.
+  const auto add = [&](const std::string& id, std::optional<uint32_t> found) {
+    if (found.has_value()) decision->add_capped_ids(id);
+  };
   for (const uint32_t ad : t.capped_ads) {
-    decision->add_capped_ids(index.ad(ad).snapshot.ad_id());
+    const std::string& id = index.ad(ad).snapshot.ad_id();
+    add(id, index.Find(id));
   }
   for (const uint32_t group : t.capped_groups) {
-    decision->add_capped_ids(index.group_id(group));
+    add(index.group_id(group), index.FindGroup(index.group_id(group)));
   }
   for (const uint32_t campaign : t.capped_campaigns) {
-    decision->add_capped_ids(index.campaign_id(campaign));
+    add(index.campaign_id(campaign),
+        index.FindCampaign(index.campaign_id(campaign)));
   }
   // No id is empty: it stands for all that have a cap.
   if (t.denied != nullptr) decision->add_capped_ids("");

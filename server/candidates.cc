@@ -8,10 +8,12 @@
 namespace adrank {
 namespace {
 
-bool Blocks(const v1::RankRequest& request, const std::string& advertiser) {
-  const auto& blocked = request.blocked_advertiser_ids();
-  return !advertiser.empty() &&
-         std::find(blocked.begin(), blocked.end(), advertiser) != blocked.end();
+bool Blocks(const v1::RankRequest& request, const v1::AdSnapshot& ad) {
+  const auto among = [](const auto& ids, const std::string& id) {
+    return !id.empty() && std::find(ids.begin(), ids.end(), id) != ids.end();
+  };
+  return among(request.blocked_advertiser_ids(), ad.advertiser_id()) ||
+         among(request.blocked_ad_ids(), ad.ad_id());
 }
 
 void TakeMatches(const AdIndex& index, RankTrace* trace) {
@@ -40,7 +42,7 @@ void TakeNamed(const AdIndex& index, const v1::RankRequest& request,
   c.bid_micros = named.bid_micros();
   if (named.has_ad()) {
     ++trace->retrieval.matched;
-    if (Blocks(request, named.ad().advertiser_id())) {
+    if (Blocks(request, named.ad())) {
       return CountVeto(Veto::kBlocked, &trace->retrieval);
     }
     c.item.snapshot = &named.ad();
@@ -53,6 +55,9 @@ void TakeNamed(const AdIndex& index, const v1::RankRequest& request,
     if (const auto veto = index.VetoOfNamed(*ad, ask)) {
       if (*veto == Veto::kBudget) {
         trace->retrieval.closed_campaigns.push_back(campaign);
+        AdMatch& closed = trace->retrieval.closed.emplace_back();
+        closed.ad = *ad;
+        closed.bid_micros = kMaxBidMicros;
       }
       return CountVeto(*veto, &trace->retrieval);
     }
@@ -88,7 +93,8 @@ void TakeAllNamed(const AdIndex& index, const v1::RankRequest& request,
 }  // namespace
 
 RetrieveRequest AskFor(const v1::RankRequest& request, const RankTrace& trace) {
-  return {&trace.context, &request.blocked_advertiser_ids(), &trace.terms};
+  return {&trace.context, &request.blocked_advertiser_ids(), &trace.terms,
+          &request.blocked_ad_ids(), &request.blocked_categories()};
 }
 
 void FindCandidates(const AdIndex& index, const v1::RankRequest& request,

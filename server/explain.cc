@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 #include "model/explain.h"
+#include "server/candidates.h"
 
 namespace adrank {
 namespace {
@@ -23,6 +24,7 @@ class Explainer {
             const v1::RankRequest& request, absl::string_view request_id,
             const ExplainSources& sources, RankTrace* trace)
       : serving_(serving),
+        request_(request),
         trace_(*trace),
         why_not_(pipeline, serving, request, request_id, sources, trace) {}
 
@@ -60,12 +62,25 @@ class Explainer {
     out->set_bid_micros(c.bid_micros);
     out->set_score(Score(i, placement));
     out->set_pacing_multiplier(c.pacing_multiplier);
+    MatchedAttributes(c, out);
+    out->set_bid_type(trace_.auction_ads[i].bid_type);
+    out->set_quality(trace_.auction_ads[i].quality);
     if (trace_.prediction.has_model()) Contributions(i, placement, out);
   }
 
+  void MatchedAttributes(const RankCandidate& c, v1::AdExplanation* out) const {
+    if (c.item.ad == PredictItem::kNotIndexed) return;
+    const RetrieveRequest ask = AskFor(request_, trace_);
+    RetrieveScratch scratch;
+    serving_.index->Resolve(ask, &scratch);
+    std::vector<std::string> matched;
+    serving_.index->MatchedAttributes(c.item.ad, ask, scratch, &matched);
+    out->mutable_matched_attributes()->Assign(matched.begin(), matched.end());
+  }
+
   double Score(size_t i, size_t placement) const {
-    return static_cast<double>(trace_.auction_ads[i].bid_micros) *
-           static_cast<double>(trace_.prediction.pctrs(placement)[i]);
+    return ScoreOf(trace_.auction_ads[i], trace_.prediction.pctrs(placement)[i],
+                   trace_.auction_options);
   }
 
   void Contributions(size_t i, size_t placement, v1::AdExplanation* out) const {
@@ -96,19 +111,30 @@ class Explainer {
   }
 
   std::string PriceReason(const AuctionSlot& s) const {
-    const int64_t reserve = trace_.placements[s.placement].reserve_micros;
+    const AuctionAd& ad = trace_.auction_ads[s.ad];
+    const int64_t reserve = std::max(
+        trace_.placements[s.placement].reserve_micros, ad.reserve_micros);
+    if (s.price_setter == PriceSetter::kOwnBid) {
+      return absl::StrCat("own bid ", s.bid_micros);
+    }
     if (s.price_setter == PriceSetter::kReserve) {
-      return reserve > 0 ? absl::StrCat("reserve ", reserve)
+      return reserve > 0 ? absl::StrCat("reserve ", s.reserve_micros)
                          : "no reserve and no rival: least price of 1 micro";
     }
+    const float pctr = trace_.prediction.pctrs(s.placement)[s.ad];
+    const double weight = WeightOf(ad, pctr, trace_.auction_options);
     return absl::StrFormat(
-        "next score of ad \"%s\": %.6g / pctr %.6g (bid %d, spared %d)",
+        "%s of ad \"%s\": %.6g / %s %.6g (bid %d, spared %d)",
+        s.price_setter == PriceSetter::kDisplaced
+            ? "what it keeps from others, by VCG, the first with the score"
+            : "next score",
         candidate(s.next_ad).snapshot->ad_id(), Score(s.next_ad, s.placement),
-        trace_.prediction.pctrs(s.placement)[s.ad], candidate(s.ad).bid_micros,
-        candidate(s.ad).bid_micros - s.price_micros);
+        weight == static_cast<double>(pctr) ? "pctr" : "weight", weight,
+        s.bid_micros, s.bid_micros - s.price_micros);
   }
 
   const ServingSnapshot& serving_;
+  const v1::RankRequest& request_;
   const RankTrace& trace_;
   WhyNot why_not_;
 };

@@ -9,8 +9,22 @@
 
 namespace adrank {
 
-// Entities as they were at `version`. The store must outlive it.
-ExplainSources CatalogSources(CatalogStore* store, int64_t version);
+class FrequencyCaps;
+class Ledger;
+
+// All must outlive the sources that are made of them.
+struct ExplainStores {
+  CatalogStore* catalog = nullptr;
+  const Ledger* ledger = nullptr;  // null: budgets are disabled
+  FrequencyCaps* caps = nullptr;
+};
+
+// Of the past: entities as they were at `version`. What budgets and counters
+// were then is not known.
+ExplainSources PastSources(CatalogStore* catalog, int64_t version);
+
+// Of now, for the catalogue of `version`.
+ExplainSources LiveSources(const ExplainStores& stores, int64_t version);
 
 }  // namespace adrank
 

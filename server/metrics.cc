@@ -56,6 +56,7 @@ constexpr RpcName kRpcs[] = {
     {"adrank.v1.BudgetService", "Audit"},
     {"adrank.v1.CapService", "GetUser"},
     {"adrank.v1.CapService", "ForgetUser"},
+    {"adrank.v1.PolicyService", "Replay"},
 };
 constexpr size_t kRpcCount = std::size(kRpcs);
 
@@ -118,7 +119,7 @@ struct Metrics::Series {
   std::array<Counter*, kVetoes> filtered;
   std::vector<Counter*> degraded, no_ad;
   Counter *predictions, *prediction_sum, *non_finite;
-  Counter *served, *decisions_dropped;
+  Counter *served, *explored, *decisions_dropped;
   // [type][result code]
   std::vector<std::vector<Counter*>> events;
 
@@ -160,6 +161,21 @@ Metrics::Series::Series() {
   AddCaps();
 }
 
+namespace {
+
+const char* RpcType(Rpc rpc) {
+  switch (rpc) {
+    case Rpc::kStreamEvents:
+      return "bidi_stream";
+    case Rpc::kReplayPolicy:
+      return "server_stream";
+    default:
+      return "unary";
+  }
+}
+
+}  // namespace
+
 void Metrics::Series::AddRpcs() {
   auto& started_family = BuildCounter()
                              .Name("grpc_server_started_total")
@@ -177,8 +193,7 @@ void Metrics::Series::AddRpcs() {
     const std::map<std::string, std::string> labels = {
         {"grpc_service", kRpcs[i].service},
         {"grpc_method", kRpcs[i].method},
-        {"grpc_type",
-         static_cast<Rpc>(i) == Rpc::kStreamEvents ? "bidi_stream" : "unary"}};
+        {"grpc_type", RpcType(static_cast<Rpc>(i))}};
     started[i] = &started_family.Add(labels);
     handling[i] = &handling_family.Add(labels, kRpcSeconds);
     for (size_t code = 0; code < std::size(kCodes); ++code) {
@@ -234,6 +249,8 @@ void Metrics::Series::AddPipeline() {
   non_finite = &OneCounter("adrank_non_finite_scores_total",
                            "Scores replaced by the prior");
   served = &OneCounter("adrank_served_ads_total", "Ads in answers of Rank");
+  explored = &OneCounter("adrank_explored_slots_total",
+                         "Slots where exploration put another than the best");
   decisions_dropped =
       &OneCounter("adrank_decisions_dropped_total",
                   "Decisions answered and not logged, since the log began: "
@@ -367,15 +384,19 @@ void Metrics::Ranked(const RankOutcome& outcome, const Retrieval& retrieval) {
   }
   for (const int d : response.degraded()) series_->degraded[d]->Increment();
   double pctr_sum = 0;
-  int ads = 0;
+  int ads = 0, explored = 0;
   for (const v1::PlacementResult& placement : response.placements()) {
     if (placement.no_ad_reason() != v1::NO_AD_REASON_UNSPECIFIED) {
       series_->no_ad[placement.no_ad_reason()]->Increment();
     }
-    for (const v1::RankedAd& ad : placement.ads()) pctr_sum += ad.pctr();
+    for (const v1::RankedAd& ad : placement.ads()) {
+      pctr_sum += ad.pctr();
+      explored += ad.explored() ? 1 : 0;
+    }
     ads += placement.ads_size();
   }
   series_->served->Increment(ads);
+  series_->explored->Increment(explored);
   Predicted(response.counts().predicted(), pctr_sum, outcome.non_finite);
 }
 

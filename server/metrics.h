@@ -42,6 +42,7 @@ enum class Rpc {
   kAuditBudgets,
   kGetUserCaps,
   kForgetUserCaps,
+  kReplayPolicy,
 };
 
 // Thread-safe.

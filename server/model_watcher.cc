@@ -114,7 +114,11 @@ absl::Status ModelWatcher::Serve(int64_t version) {
   }
   LOG(INFO) << "model " << model_name_ << ": serving version " << version
             << " (" << (*bundle)->bytes() << " bytes, loaded in " << seconds
-            << " s)";
+            << " s"
+            << ((*bundle)->uncertainty() == nullptr
+                    ? ", without uncertainty.bin: THOMPSON would act as "
+                      "EPSILON_GREEDY)"
+                    : ")");
   Swap(*std::move(bundle), std::move(checksums));
   return absl::OkStatus();
 }

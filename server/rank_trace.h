@@ -16,6 +16,8 @@
 #include "server/admission.h"
 #include "server/predict/predictor.h"
 #include "server/rank/auction.h"
+#include "server/rank/exploring_slots.h"
+#include "server/request_ads.h"
 #include "server/trigger/ad_index.h"
 #include "storage/event_log.h"
 
@@ -30,8 +32,10 @@ struct CallOptions {
   std::function<bool()> cancelled;
   // Budgets and caps, each asked in this order.
   absl::Span<Admission* const> admissions;
-  // Takes from them what the answer promises. False: only looks (Explain). A
-  // test request never takes.
+  // Of ads, for the newcomer boost. Null: all are new.
+  const ImpressionCounts* impressions = nullptr;
+  // Takes from the admissions what the answer promises. False: only looks
+  // (Explain). A test request never takes.
   bool take = true;
 };
 
@@ -68,12 +72,16 @@ struct RankTrace {
   // Scratch.
   RetrieveScratch retrieve_scratch;
   std::vector<PredictItem> items;
-  std::vector<AuctionAd> auction_ads;
+  AuctionAds auction_ads;
   AuctionOptions auction_options;
   absl::flat_hash_map<absl::string_view, uint32_t> foreign_advertisers;
   std::vector<AdmissionSlot> admission_slots;
   std::vector<SlotRefusal> refusals;
   Auction auctioneer;
+  // Of exploration: chance, and what it asks of the ads.
+  uint64_t exploration_seed = 0;
+  RequestAds request_ads;
+  ExploringSlots exploring;
 };
 
 // The answer, and what the event log is to keep of it.

@@ -13,12 +13,17 @@
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "server/admit.h"
 #include "server/answer.h"
+#include "server/auction_input.h"
 #include "server/candidates.h"
 
 namespace adrank {
 namespace {
 
 constexpr absl::string_view kDefaultPlacement = "default";
+
+// Of the hash that exploration draws from: apart from the hash that breaks
+// ties.
+constexpr uint64_t kExplorationSeed = 0x6578706c6f7265;  // "explore"
 
 // Auctions held at most; each round keeps at least one refused ad out.
 constexpr int kMaxRounds = 16;
@@ -34,14 +39,6 @@ bool Gone(const CallOptions& call) {
 uint32_t Microseconds(absl::Duration d) {
   const int64_t us = absl::ToInt64Microseconds(d);
   return static_cast<uint32_t>(std::clamp<int64_t>(us, 0, UINT32_MAX));
-}
-
-// Never 0, and the bid itself when nothing paces it.
-int64_t PacedBid(const RankCandidate& c) {
-  if (c.pacing_multiplier >= 1) return c.bid_micros;
-  const double paced = static_cast<double>(c.bid_micros) *
-                       static_cast<double>(c.pacing_multiplier);
-  return std::clamp<int64_t>(static_cast<int64_t>(paced), 1, c.bid_micros);
 }
 
 // All of the configuration that an answer depends on.
@@ -89,7 +86,10 @@ absl::StatusOr<std::unique_ptr<const RankingPipeline>> RankingPipeline::Create(
         "rank.reserve_micros: ", reserve, " not in [0, ", kMaxBidMicros, "]"));
   }
   pipeline->reserve_micros_ = reserve;
-  pipeline->max_ads_per_advertiser_ = config.rank().max_ads_per_advertiser();
+  ASSIGN_OR_RETURN(pipeline->auction_options_,
+                   AuctionOptions::Create(config.rank()));
+  ASSIGN_OR_RETURN(pipeline->exploration_,
+                   ExplorationPolicy::Create(config.rank().exploration()));
   pipeline->config_fingerprint_ = FingerprintOf(config);
   return std::unique_ptr<const RankingPipeline>(std::move(pipeline));
 }
@@ -169,40 +169,18 @@ absl::Status RankingPipeline::PredictItems(const ServingSnapshot& serving,
 void RankingPipeline::PrepareAuction(const AdIndex& index,
                                      absl::string_view request_id,
                                      RankTrace* trace) const {
-  const size_t ready = trace->prediction.ready();
-  trace->auction_ads.clear();
-  trace->foreign_advertisers.clear();
-  for (size_t i = 0; i < ready; ++i) {
-    const RankCandidate& c = trace->candidates[i];
-    AuctionAd ad;
-    ad.ad_id = c.snapshot->ad_id();
-    ad.bid_micros = trace->excluded[i] ? 0 : PacedBid(c);
-    if (c.item.ad != PredictItem::kNotIndexed) {
-      ad.advertiser = index.ad(c.item.ad).advertiser;
-    } else if (const std::string& id = c.snapshot->advertiser_id();
-               !id.empty()) {
-      // Numbers beyond the catalogue's for advertisers it does not know.
-      const auto known = index.FindAdvertiser(id);
-      ad.advertiser =
-          known.has_value()
-              ? *known
-              : trace->foreign_advertisers
-                    .try_emplace(id, static_cast<uint32_t>(
-                                         index.advertisers() +
-                                         trace->foreign_advertisers.size()))
-                    .first->second;
-    }
-    trace->auction_ads.push_back(ad);
-  }
-  for (size_t p = 0; p < trace->placements.size(); ++p) {
-    trace->placements[p].pctr = trace->prediction.pctrs(p);
-  }
+  FillAuctionInput(index, trace);
   AuctionOptions& options = trace->auction_options;
-  options.max_ads_per_advertiser = max_ads_per_advertiser_;
+  options = auction_options_;
   options.tie_salt = Hash64(request_id);
 }
 
-void RankingPipeline::HoldAuction(RankTrace* trace) const {
+void RankingPipeline::HoldAuction(RankTrace* trace, bool explore) const {
+  if (explore && exploration_.active()) {
+    trace->exploring.Begin(&exploration_, &trace->request_ads,
+                           trace->exploration_seed);
+    trace->auction_options.policy = &trace->exploring;
+  }
   trace->auctioneer.Run(trace->auction_ads, trace->placements,
                         trace->auction_options, &trace->auction);
 }
@@ -216,7 +194,7 @@ void RankingPipeline::RunAdmittedAuction(
   trace->excluded.assign(trace->candidates.size(), 0);
   for (int round = 0; round < kMaxRounds; ++round) {
     PrepareAuction(index, request_id, trace);
-    HoldAuction(trace);
+    HoldAuction(trace, true);
     if (!call.take || request.test()) return;
     if (ReserveAll(index, id, call, trace)) return;
     ExcludeRefused(index, trace, &outcome->decision);
@@ -224,7 +202,7 @@ void RankingPipeline::RunAdmittedAuction(
   // Refused again and again: better no ad than one that is not paid for.
   trace->excluded.assign(trace->candidates.size(), 1);
   PrepareAuction(index, request_id, trace);
-  HoldAuction(trace);
+  HoldAuction(trace, true);
 }
 
 absl::Status RankingPipeline::Rank(const ServingSnapshot& serving,
@@ -257,6 +235,9 @@ absl::Status RankingPipeline::Rank(const ServingSnapshot& serving,
   response.set_decision_id(id.ToHex());
   response.set_request_id(request.request_id().empty() ? response.decision_id()
                                                        : request.request_id());
+  trace->exploration_seed = Hash64(response.decision_id(), kExplorationSeed);
+  trace->request_ads = RequestAds(&trace->prediction, &trace->auction_ads,
+                                  auction_options_.alpha, call.impressions);
   RunAdmittedAuction(index, request, id, call, trace, outcome);
   FillAnswer(serving, request, *trace, outcome);
   outcome->decision.set_config_fingerprint(config_fingerprint_);

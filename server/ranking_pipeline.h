@@ -15,6 +15,7 @@
 #include "proto/events.pb.h"
 #include "proto/ranking_service.pb.h"
 #include "proto/server_config.pb.h"
+#include "server/rank/exploration.h"
 #include "server/rank_trace.h"
 #include "server/request_check.h"
 #include "server/serving_state.h"
@@ -34,8 +35,13 @@ class RankingPipeline {
   double prior_ctr() const { return prior_ctr_; }
   // Of all that this configuration can change in an answer.
   uint64_t config_fingerprint() const { return config_fingerprint_; }
+  const ExplorationPolicy& exploration() const { return exploration_; }
+  // But for what belongs to a request.
+  const AuctionOptions& auction_options() const { return auction_options_; }
   // 0: unlimited.
-  uint32_t max_ads_per_advertiser() const { return max_ads_per_advertiser_; }
+  uint32_t max_ads_per_advertiser() const {
+    return auction_options_.max_ads_per_advertiser;
+  }
 
   // Checks the request (InvalidArgument), then always answers in time: with
   // fewer candidates or none, and the flag, when the deadline (the least of the
@@ -44,7 +50,7 @@ class RankingPipeline {
   // caller has gone. `id` names the decision; the same request, snapshot,
   // clock, admissions and request_id give the same answer (a request without a
   // request_id ties by `id`). When an admission refuses a slot, the auction is
-  // held again without the ad.
+  // held again without the ad. Exploration's chance is a hash of `id`.
   absl::Status Rank(const ServingSnapshot& serving,
                     const v1::RankRequest& request, const DecisionId& id,
                     const CallOptions& call, RankTrace* trace,
@@ -64,7 +70,8 @@ class RankingPipeline {
   // would have happened if they were different.
   void PrepareAuction(const AdIndex& index, absl::string_view request_id,
                       RankTrace* trace) const;
-  void HoldAuction(RankTrace* trace) const;
+  // Not `explore`: without chance, whatever the policy.
+  void HoldAuction(RankTrace* trace, bool explore) const;
 
  private:
   RankingPipeline() = default;
@@ -88,7 +95,8 @@ class RankingPipeline {
   const Clock* clock_ = nullptr;
   RequestLimits limits_;
   int64_t reserve_micros_ = 0;
-  uint32_t max_ads_per_advertiser_ = 0;
+  AuctionOptions auction_options_;
+  ExplorationPolicy exploration_;
   double prior_ctr_ = 0.01;
   uint64_t config_fingerprint_ = 0;
 };

@@ -47,7 +47,16 @@ absl::StatusOr<std::unique_ptr<Replayer>> Replayer::Create(
   std::unique_ptr<Replayer> replayer(new Replayer(state, catalog, models, log));
   ASSIGN_OR_RETURN(replayer->pipeline_,
                    RankingPipeline::Create(config, &replayer->clock_));
+  const v1::ExplorationConfig& exploration = config.rank().exploration();
+  replayer->boosts_newcomers_ = exploration.newcomer_impressions() > 0 &&
+                                exploration.newcomer_boost() > 0;
   return replayer;
+}
+
+absl::StatusOr<std::shared_ptr<const ServingSnapshot>> Replayer::ServingOf(
+    int64_t model_version, int64_t catalog_version) {
+  absl::MutexLock lock(&mu_);
+  return Serving(model_version, catalog_version);
 }
 
 absl::StatusOr<v1::Decision> Replayer::Logged(const std::string& decision_id) {
@@ -100,7 +109,7 @@ absl::StatusOr<std::shared_ptr<const AdIndex>> Replayer::Index(
     return absl::FailedPreconditionError(catalog.status().message());
   }
   RETURN_IF_ERROR(catalog.status());
-  return AdIndex::Build(*catalog, version);
+  return AdIndex::Build(*catalog, version, state_->Current()->index->options());
 }
 
 absl::StatusOr<std::shared_ptr<const ServingSnapshot>> Replayer::Serving(
@@ -159,6 +168,11 @@ std::string Replayer::WhyDifferent(const v1::Decision& logged,
     reasons.push_back(
         "the deadline had cut the candidates, and a replay has all the time");
   }
+  if (boosts_newcomers_) {
+    reasons.push_back(
+        "the newcomer boost goes by the ads' impressions, and those of then "
+        "are not kept");
+  }
   v1::Decision same_config = replayed;
   if (logged.config_fingerprint() != replayed.config_fingerprint()) {
     same_config.set_config_fingerprint(logged.config_fingerprint());
@@ -198,8 +212,7 @@ absl::Status Replayer::Explain(const v1::ExplainRequest& request,
     response->set_replay_difference(WhyDifferent(logged, replayed));
   }
   ExplainAds(*pipeline_, *serving, explained,
-             CatalogSources(catalog_, logged.catalog_version()), trace,
-             response);
+             PastSources(catalog_, logged.catalog_version()), trace, response);
   return absl::OkStatus();
 }
 

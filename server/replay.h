@@ -48,6 +48,11 @@ class Replayer {
                        const CallOptions& call, RankTrace* trace,
                        v1::ExplainResponse* response);
 
+  // The catalogue and the model of these versions (0: no model).
+  // FailedPrecondition when one is gone.
+  absl::StatusOr<std::shared_ptr<const ServingSnapshot>> ServingOf(
+      int64_t model_version, int64_t catalog_version);
+
   // The decision that the state of `logged` gives now, with its id; and the
   // trace of how.
   absl::StatusOr<v1::Decision> Replay(const v1::Decision& logged,
@@ -82,6 +87,7 @@ class Replayer {
   // Stands still: a replay has all the time it needs.
   SimulatedClock clock_{absl::UnixEpoch()};
   std::unique_ptr<const RankingPipeline> pipeline_;
+  bool boosts_newcomers_ = false;
 
   absl::Mutex mu_;
   std::shared_ptr<const ServingSnapshot> last_ ABSL_GUARDED_BY(mu_);

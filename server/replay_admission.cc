@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "server/trigger/ad_index.h"
 
 namespace adrank {
@@ -20,41 +20,50 @@ void ReplayAdmission::Begin(const AdIndex& index, const v1::Context&,
 void ReplayAdmission::SetGates(const AdIndex& index,
                                AdmissionTerms* terms) const {
   if (decision_.terms().empty()) return;
-  absl::flat_hash_map<std::string, const v1::CampaignTerms*> by_id;
-  for (const v1::CampaignTerms& t : decision_.terms()) {
-    by_id[t.campaign_id()] = &t;
-  }
-  const auto shared =
+  const auto gates =
       std::make_shared<std::vector<CampaignGate>>(index.campaigns());
-  std::vector<CampaignGate>& gates = *shared;
-  for (uint32_t i = 0; i < gates.size(); ++i) {
-    const auto it = by_id.find(index.campaign_id(i));
-    if (it == by_id.end()) continue;
-    gates[i].closed = it->second->closed();
-    if (it->second->pacing_multiplier() != 0) {
-      gates[i].multiplier = it->second->pacing_multiplier();
+  for (const v1::CampaignTerms& t : decision_.terms()) {
+    const std::optional<uint32_t> campaign =
+        index.FindCampaign(t.campaign_id());
+    if (!campaign.has_value()) continue;
+    (*gates)[*campaign].closed = t.closed();
+    if (t.pacing_multiplier() != 0) {
+      (*gates)[*campaign].multiplier = t.pacing_multiplier();
     }
   }
-  terms->campaigns = gates;
-  terms->campaigns_owner = shared;
+  terms->campaigns = *gates;
+  terms->campaigns_owner = gates;
 }
 
+// The log does not say whether an id is an ad's, a group's or a campaign's;
+// among those of one name it is what has a cap.
 void ReplayAdmission::SetCaps(const AdIndex& index,
                               AdmissionTerms* terms) const {
-  if (decision_.capped_ids().empty()) return;
-  const absl::flat_hash_set<std::string> ids(decision_.capped_ids().begin(),
-                                             decision_.capped_ids().end());
-  for (const std::string& id : ids) {
-    if (const auto ad = index.Find(id)) terms->capped_ads.push_back(*ad);
-  }
-  std::sort(terms->capped_ads.begin(), terms->capped_ads.end());
-  for (uint32_t i = 0; i < index.stats().ad_groups; ++i) {
-    if (ids.contains(index.group_id(i))) terms->capped_groups.push_back(i);
-  }
-  for (uint32_t i = 0; i < index.campaigns(); ++i) {
-    if (ids.contains(index.campaign_id(i))) {
-      terms->capped_campaigns.push_back(i);
+  const CapTable& caps = index.caps();
+  const auto add = [&](CapLevel level, std::optional<uint32_t> number,
+                       bool alone, std::vector<uint32_t>* out) {
+    if (number.has_value() && (alone || caps.Of(level, *number) != nullptr)) {
+      out->push_back(*number);
     }
+  };
+  for (const std::string& id : decision_.capped_ids()) {
+    if (id.empty()) {
+      terms->denied = &caps;
+      continue;
+    }
+    const auto ad = index.Find(id);
+    const auto group = index.FindGroup(id), campaign = index.FindCampaign(id);
+    const bool alone =
+        ad.has_value() + group.has_value() + campaign.has_value() == 1;
+    add(CapLevel::kAd, ad, alone, &terms->capped_ads);
+    add(CapLevel::kAdGroup, group, alone, &terms->capped_groups);
+    add(CapLevel::kCampaign, campaign, alone, &terms->capped_campaigns);
+  }
+  for (auto* numbers :
+       {&terms->capped_ads, &terms->capped_groups, &terms->capped_campaigns}) {
+    std::sort(numbers->begin(), numbers->end());
+    numbers->erase(std::unique(numbers->begin(), numbers->end()),
+                   numbers->end());
   }
 }
 

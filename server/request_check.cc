@@ -254,6 +254,10 @@ absl::Status CheckRequest(const v1::RankRequest& request,
   RETURN_IF_ERROR(CheckCandidatesDiffer(request.candidates()));
   RETURN_IF_ERROR(CheckIds("blocked_advertiser_ids",
                            request.blocked_advertiser_ids(), kMaxBlocked));
+  RETURN_IF_ERROR(
+      CheckIds("blocked_ad_ids", request.blocked_ad_ids(), kMaxBlocked));
+  RETURN_IF_ERROR(CheckIds("blocked_categories", request.blocked_categories(),
+                           kMaxBlocked));
   return CheckSize("max_candidates", request.max_candidates(),
                    limits.max_candidates);
 }

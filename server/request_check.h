@@ -30,7 +30,7 @@ inline constexpr size_t kMaxIdBytes = 128;
 // Longest text of an attribute, bytes; and values of one attribute.
 inline constexpr size_t kMaxTextBytes = 1024;
 inline constexpr int kMaxValues = 1024;
-// Advertisers that one request may block.
+// Advertisers, ads and categories that one request may block, each.
 inline constexpr int kMaxBlocked = 1000;
 // Ads that one ExplainRequest may name.
 inline constexpr int kMaxExplained = 100;

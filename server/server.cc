@@ -25,6 +25,7 @@
 #include "server/caps/frequency_caps.h"
 #include "server/catalog_loader.h"
 #include "server/http_endpoint.h"
+#include "server/impression_counts.h"
 #include "server/metrics.h"
 #include "server/model_watcher.h"
 #include "server/periodic.h"
@@ -35,8 +36,10 @@
 #include "server/rpc/catalog_rpc.h"
 #include "server/rpc/event_rpc.h"
 #include "server/rpc/model_rpc.h"
+#include "server/rpc/policy_rpc.h"
 #include "server/rpc/ranking_rpc.h"
 #include "server/serving_state.h"
+#include "server/trigger/stemmer.h"
 #include "storage/cap_store.h"
 #include "storage/catalog_store.h"
 #include "storage/event_log.h"
@@ -55,6 +58,7 @@ constexpr absl::Duration kRetentionPeriod = absl::Hours(1);
 constexpr absl::Duration kLedgerPeriod = absl::Milliseconds(20);
 // What a power failure may take of the counters of frequency caps.
 constexpr absl::Duration kCapSyncPeriod = absl::Milliseconds(100);
+constexpr absl::Duration kImpressionsPeriod = absl::Minutes(1);
 // A whole catalogue is one Mutate, so that it is changed whole or not at all.
 constexpr uint32_t kAdminMessageBytes = 256 << 20;
 
@@ -92,6 +96,11 @@ class ServerImpl : public Server {
   void PrepareBudgets(const AdIndex& index);
   // Charges what a crash kept from the ledger.
   absl::Status StartLedger();
+  void OpenImpressions();
+  void SaveImpressions();
+  std::string ImpressionsFile() const {
+    return files::Join(config_.storage().data_dir(), "impressions.bin");
+  }
   absl::Status Listen();
   absl::StatusOr<std::unique_ptr<grpc::Server>> BuildServer(
       const std::vector<grpc::Service*>& services, int port,
@@ -119,6 +128,7 @@ class ServerImpl : public Server {
   std::unique_ptr<ModelWatcher> watcher_;
   std::unique_ptr<CatalogLoader> loader_;
   std::unique_ptr<Replayer> replayer_;
+  std::unique_ptr<ImpressionCounts> impressions_;  // null: nobody asks
   std::unique_ptr<Periodic> watch_models_;
   std::unique_ptr<Periodic> load_catalog_;
   std::unique_ptr<Periodic> merge_catalog_;
@@ -126,12 +136,14 @@ class ServerImpl : public Server {
   std::unique_ptr<Periodic> run_ledger_;
   std::unique_ptr<Periodic> run_pacing_;
   std::unique_ptr<Periodic> sync_caps_;
+  std::unique_ptr<Periodic> save_impressions_;
   std::unique_ptr<RankingRpc> ranking_;
   std::unique_ptr<EventRpc> events_;
   std::unique_ptr<CatalogRpc> catalog_reads_, catalog_admin_;
   std::unique_ptr<ModelRpc> models_;
   std::unique_ptr<BudgetRpc> budget_rpc_;
   std::unique_ptr<CapRpc> cap_admin_;
+  std::unique_ptr<PolicyRpc> policies_;
   std::unique_ptr<grpc::Server> main_, admin_;
   std::unique_ptr<HttpEndpoint> http_;
   Ports ports_;
@@ -162,7 +174,8 @@ absl::Status ServerImpl::OpenStores(const Clock* clock) {
   if (!config_.budget().disabled()) RETURN_IF_ERROR(OpenLedger(clock));
   loader_ = std::make_unique<CatalogLoader>(
       catalog_.get(), &state_, &metrics_,
-      [this](const AdIndex& index) { PrepareBudgets(index); });
+      [this](const AdIndex& index) { PrepareBudgets(index); },
+      AdIndexOptions{config_.trigger().stemmer_language()});
   ASSIGN_OR_RETURN(
       replayer_, Replayer::Create(config_, &state_, catalog_.get(),
                                   ModelStore(config_.model().model_dir(), name),
@@ -213,9 +226,31 @@ absl::Status ServerImpl::StartLedger() {
   return absl::OkStatus();
 }
 
+// Counted for the newcomer boost only.
+void ServerImpl::OpenImpressions() {
+  if (!pipeline_->exploration().boosts()) return;
+  impressions_ = std::make_unique<ImpressionCounts>();
+  if (const absl::Status s = impressions_->Load(ImpressionsFile()); !s.ok()) {
+    LOG(ERROR) << "all ads count as new: " << s;
+  }
+  save_impressions_ = std::make_unique<Periodic>(kImpressionsPeriod,
+                                                 [this] { SaveImpressions(); });
+}
+
+void ServerImpl::SaveImpressions() {
+  if (impressions_ == nullptr) return;
+  if (const absl::Status s = impressions_->Save(ImpressionsFile()); !s.ok()) {
+    LOG(ERROR) << "impression counts are not saved: " << s;
+  }
+}
+
 absl::Status ServerImpl::Init(const Clock* clock) {
   RETURN_IF_ERROR(ValidateConfig(config_));
   RETURN_IF_ERROR(OpenStores(clock));
+  OpenImpressions();
+  policies_ =
+      std::make_unique<PolicyRpc>(config_, &state_, replayer_.get(), log_.get(),
+                                  impressions_.get(), clock, &metrics_);
   RETURN_IF_ERROR(loader_->RunOnce());
   RETURN_IF_ERROR(StartLedger());
   if (const absl::Status model = watcher_->RunOnce(); !model.ok()) {
@@ -274,10 +309,12 @@ absl::Status ServerImpl::Listen() {
     event_log = charging_log_.get();
   }
   admissions.push_back(caps_.get());
+  const ExplainStores explain_stores = {catalog_.get(), ledger_.get(),
+                                        caps_.get()};
   ranking_ = std::make_unique<RankingRpc>(
-      pipeline_.get(), &state_, catalog_.get(), replayer_.get(), admissions,
+      pipeline_.get(), &state_, explain_stores, replayer_.get(), admissions,
       ids_.get(), log_.get(), ledger_ == nullptr ? nullptr : &traffic_,
-      &metrics_);
+      impressions_.get(), &metrics_);
   events_ = std::make_unique<EventRpc>(
       event_log, std::vector<EventSink*>{caps_.get()},
       pipeline_->limits().max_events, &metrics_);
@@ -296,12 +333,12 @@ absl::Status ServerImpl::Listen() {
                                        catalog_reads_.get(), budget_rpc_.get()},
                                       Port(config_.listen().grpc_port(), 8500),
                                       max_message_bytes, &ports_.grpc));
-  ASSIGN_OR_RETURN(
-      admin_,
-      BuildServer({models_.get(), catalog_admin_.get(), cap_admin_.get()},
-                  Port(config_.listen().admin_port(), 8502),
-                  std::max(max_message_bytes, kAdminMessageBytes),
-                  &ports_.admin));
+  ASSIGN_OR_RETURN(admin_,
+                   BuildServer({models_.get(), catalog_admin_.get(),
+                                cap_admin_.get(), policies_.get()},
+                               Port(config_.listen().admin_port(), 8502),
+                               std::max(max_message_bytes, kAdminMessageBytes),
+                               &ports_.admin));
   HttpEndpoint::Pages pages;
   pages.metrics = [this] { return MetricsPage(); };
   pages.ready = [this] { return ready_.load(); };
@@ -339,6 +376,8 @@ absl::Status ServerImpl::Shutdown(absl::Duration grace) {
   load_catalog_.reset();
   merge_catalog_.reset();
   retention_.reset();
+  save_impressions_.reset();
+  SaveImpressions();
   absl::Status status = log_ == nullptr ? absl::OkStatus() : log_->Flush();
   run_pacing_.reset();
   if (pacing_ != nullptr) status.Update(pacing_->Save());
@@ -406,6 +445,11 @@ absl::Status ValidateConfig(const v1::ServerConfig& config) {
     return absl::InvalidArgumentError(
         absl::StrCat("model.model_name: \"", name,
                      "\" is not made of letters, digits, '.', '_', '-'"));
+  }
+  if (const std::string& language = config.trigger().stemmer_language();
+      !language.empty()) {
+    RETURN_IF_ERROR(Annotate(Stemmer::Create(language).status(),
+                             "trigger.stemmer_language"));
   }
   RETURN_IF_ERROR(CheckPort("grpc_port", config.listen().grpc_port()));
   RETURN_IF_ERROR(CheckPort("http_port", config.listen().http_port()));

@@ -98,7 +98,18 @@ class WhyNot::Counterfactual {
   // The same with its own bid, counted as an ad of another advertiser.
   bool ShownWithoutLimit(size_t i) {
     pipeline_.PrepareAuction(index_, request_id_, trace_);
-    trace_->auction_ads[i].advertiser = AuctionAd::kNoAdvertiser;
+    AuctionAd alone = trace_->auction_ads[i];
+    alone.advertiser = AuctionAd::kNoAdvertiser;
+    trace_->auction_ads.Set(i, alone);
+    return Hold(i);
+  }
+
+  // The same without its exclusion labels.
+  bool ShownWithoutLabels(size_t i) {
+    pipeline_.PrepareAuction(index_, request_id_, trace_);
+    AuctionAd alone = trace_->auction_ads[i];
+    alone.labels = {};
+    trace_->auction_ads.Set(i, alone);
     return Hold(i);
   }
 
@@ -139,7 +150,7 @@ class WhyNot::Counterfactual {
   }
 
   bool Hold(size_t i) {
-    pipeline_.HoldAuction(trace_);
+    pipeline_.HoldAuction(trace_, false);
     return std::any_of(trace_->auction.slots.begin(),
                        trace_->auction.slots.end(),
                        [i](const AuctionSlot& s) { return s.ad == i; });
@@ -189,7 +200,8 @@ void WhyNot::Explain(const std::string& ad_id, v1::AdExplanation* out) {
     return;
   }
   Unpredicted(*i, out) || Refused(*i, out) || BelowReserve(*i, out) ||
-      AtLimit(*i, out) || (Outranked(*i, out), true);
+      PassedOver(*i, out) || AtLimit(*i, out) || Excluded(*i, out) ||
+      (Outranked(*i, out), true);
 }
 
 // ---- it never was a candidate ----
@@ -220,6 +232,10 @@ bool WhyNot::NotFound(const std::string& ad_id, v1::AdExplanation* out) const {
       stage = v1::RANKING_STAGE_BLOCKED;
       why = absl::StrCat("advertiser \"", named->ad().advertiser_id(),
                          "\" is blocked by the request");
+    } else if (const auto& ads = request_.blocked_ad_ids();
+               std::find(ads.begin(), ads.end(), ad_id) != ads.end()) {
+      stage = v1::RANKING_STAGE_BLOCKED;
+      why = absl::StrCat("ad \"", ad_id, "\" is blocked by the request");
     }
   }
   if (why.empty()) return false;
@@ -239,7 +255,13 @@ void WhyNot::AddDetail(v1::RankingStage stage, const std::string& ad_id,
   const IndexedAd& ad = index.ad(*number);
   std::optional<StageGap> gap;
   if (stage == v1::RANKING_STAGE_TARGETING) return TargetingDetail(ad, out);
-  if (stage == v1::RANKING_STAGE_BUDGET && sources_.budget) {
+  if (stage == v1::RANKING_STAGE_BUDGET && SitsOut(ad.campaign)) {
+    out->set_outcome(absl::StrFormat(
+        "campaign \"%s\" sits this request out so that its budget lasts: it "
+        "takes part in %.3g %% of requests",
+        ad.snapshot.campaign_id(),
+        100 * trace_->terms.campaigns[ad.campaign].participation));
+  } else if (stage == v1::RANKING_STAGE_BUDGET && sources_.budget) {
     gap = sources_.budget(ad.snapshot.campaign_id());
   } else if (stage == v1::RANKING_STAGE_CAP && sources_.cap) {
     gap = sources_.cap(index, *number, trace_->context);
@@ -247,6 +269,12 @@ void WhyNot::AddDetail(v1::RankingStage stage, const std::string& ad_id,
   if (!gap.has_value()) return;
   SetGap(stage, gap->needed, gap->had, out);
   out->set_outcome(absl::StrCat(out->outcome(), ": ", gap->text));
+}
+
+// Closed by a draw, not for want of budget.
+bool WhyNot::SitsOut(uint32_t campaign) const {
+  return !trace_->terms.campaigns.empty() &&
+         !trace_->terms.campaigns[campaign].closed;
 }
 
 void WhyNot::TargetingDetail(const IndexedAd& ad,
@@ -318,6 +346,10 @@ bool WhyNot::BeyondLimit(const std::string& ad_id,
     SetGap(v1::RANKING_STAGE_RETRIEVAL, static_cast<double>(needed),
            static_cast<double>(bid), out);
     absl::StrAppend(&text, "; to be one, needed bid ", needed, ", had ", bid);
+  } else {
+    absl::StrAppend(&text,
+                    "; no bid would have made it one: siblings that bid the "
+                    "same come first");
   }
   out->set_outcome(text);
   return true;
@@ -397,11 +429,43 @@ std::string WhyNot::AdvertiserLimitText(size_t i,
                       "\" shown already: ", shown);
 }
 
+// Exploration took the slot that it would have had.
+bool WhyNot::PassedOver(size_t i, v1::AdExplanation* out) {
+  const auto& slots = trace_->auction.slots;
+  if (std::none_of(slots.begin(), slots.end(),
+                   [](const AuctionSlot& s) { return s.explored; }) ||
+      !Counterfactual(this).Shown(i, trace_->candidates[i].bid_micros)) {
+    return false;
+  }
+  out->set_stage(v1::RANKING_STAGE_RANK);
+  out->set_outcome("passed over: exploration showed another ad in its place");
+  return true;
+}
+
 // Its advertiser's other ads alone keep it out.
 bool WhyNot::AtLimit(size_t i, v1::AdExplanation* out) {
   if (!Counterfactual(this).ShownWithoutLimit(i)) return false;
   out->set_outcome(AdvertiserLimitText(i, out));
   return true;
+}
+
+// An ad that is shown has one of its exclusion labels.
+bool WhyNot::Excluded(size_t i, v1::AdExplanation* out) {
+  const AuctionAds& ads = trace_->auction_ads;
+  for (const AuctionSlot& s : trace_->auction.slots) {
+    const bool shares = std::any_of(
+        ads[i].labels.begin(), ads[i].labels.end(), [&](uint64_t label) {
+          const auto& other = ads[s.ad].labels;
+          return std::binary_search(other.begin(), other.end(), label);
+        });
+    if (!shares || !Counterfactual(this).ShownWithoutLabels(i)) continue;
+    out->set_stage(v1::RANKING_STAGE_LIMIT);
+    out->set_outcome(absl::StrCat("shares an exclusion label with ad \"",
+                                  trace_->candidates[s.ad].snapshot->ad_id(),
+                                  "\""));
+    return true;
+  }
+  return false;
 }
 
 const AuctionSlot* WhyNot::LastOf(size_t placement) const {
@@ -420,8 +484,8 @@ size_t WhyNot::BestPlacement(size_t i) const {
     const AuctionSlot* last = LastOf(p);
     if (last == nullptr) continue;
     const double score =
-        static_cast<double>(trace_->auction_ads[i].bid_micros) *
-        static_cast<double>(trace_->prediction.pctrs(p)[i]);
+        ScoreOf(trace_->auction_ads[i], trace_->prediction.pctrs(p)[i],
+                trace_->auction_options);
     const double ratio = score / std::max(last->score, 1e-300);
     if (ratio > best_ratio) {
       best_ratio = ratio;
@@ -438,8 +502,8 @@ void WhyNot::Outranked(size_t i, v1::AdExplanation* out) {
   const size_t p = BestPlacement(i);
   if (const AuctionSlot* last = LastOf(p)) {
     const double score =
-        static_cast<double>(trace_->auction_ads[i].bid_micros) *
-        static_cast<double>(trace_->prediction.pctrs(p)[i]);
+        ScoreOf(trace_->auction_ads[i], trace_->prediction.pctrs(p)[i],
+                trace_->auction_options);
     absl::StrAppendFormat(
         &text,
         ": score %.6g %s %.6g of ad \"%s\", the last of placement \"%s\"",

@@ -72,11 +72,14 @@ class WhyNot {
   bool Unpredicted(size_t i, v1::AdExplanation* out) const;
   bool Refused(size_t i, v1::AdExplanation* out) const;
   bool BelowReserve(size_t i, v1::AdExplanation* out);
+  bool PassedOver(size_t i, v1::AdExplanation* out);
   bool AtLimit(size_t i, v1::AdExplanation* out);
+  bool Excluded(size_t i, v1::AdExplanation* out);
   void Outranked(size_t i, v1::AdExplanation* out);
 
   void AddDetail(v1::RankingStage stage, const std::string& ad_id,
                  v1::AdExplanation* out) const;
+  bool SitsOut(uint32_t campaign) const;
   void TargetingDetail(const IndexedAd& ad, v1::AdExplanation* out) const;
   const AuctionSlot* LastOf(size_t placement) const;
   std::string AdvertiserLimitText(size_t i, v1::AdExplanation* out) const;

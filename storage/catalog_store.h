@@ -29,6 +29,8 @@ struct ApplyOptions {
   bool validate_only = false;
   // Fill in ApplyResult.affected.
   bool want_affected = false;
+  // What an entity must be beyond ValidateEntity. Null: no more.
+  std::function<absl::Status(const v1::CatalogEntity&)> also_check;
 };
 
 struct ApplyResult {
@@ -85,6 +87,7 @@ class CatalogStore {
       const std::function<
           std::vector<std::string>(absl::Span<const v1::EntityKey>)>& also,
       size_t max_groups) = 0;
+
   // The catalogue as Load gave it when it had this version, from the history of
   // all changes. NotFound for a version that was never made; FailedPrecondition
   // when the history does not reach it. Reads the whole history.

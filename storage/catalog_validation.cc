@@ -276,9 +276,8 @@ absl::Status CheckAttribute(const v1::Attribute& attribute) {
 absl::Status CheckCaps(
     const google::protobuf::RepeatedPtrField<v1::FrequencyCap>& caps) {
   if (caps.size() > kMaxCaps) {
-    return Bad("frequency_caps", absl::StrCat("has ", caps.size(),
-                                              "; at most ", kMaxCaps,
-                                              " are allowed"));
+    return Bad("frequency_caps", absl::StrCat("has ", caps.size(), "; at most ",
+                                              kMaxCaps, " are allowed"));
   }
   for (int i = 0; i < caps.size(); ++i) {
     const v1::FrequencyCap& cap = caps[i];
@@ -301,11 +300,85 @@ absl::Status CheckCaps(
   return absl::OkStatus();
 }
 
+// ---- what the auction reads ----
+
+absl::Status CheckReserve(int64_t reserve_micros) {
+  if (reserve_micros >= 0 && reserve_micros <= kMaxBidMicros) {
+    return absl::OkStatus();
+  }
+  return Bad("reserve_micros", absl::StrCat(reserve_micros, " is not in [0, ",
+                                            kMaxBidMicros, "]"));
+}
+
+// What the group's bids pay for. A CPM bid below 1000 is not a micro an
+// impression.
+absl::Status CheckSale(const v1::AdGroup& e) {
+  constexpr int64_t kLeastCpm = 1000;
+  if (!v1::BidType_IsValid(e.bid_type())) {
+    return Bad("bid_type", absl::StrCat(static_cast<int>(e.bid_type()),
+                                        " is not a known type"));
+  }
+  const double rate = e.conversion_rate();
+  if (e.bid_type() == v1::BID_TYPE_CPA) {
+    if (!(rate > 0 && rate <= 1)) {
+      return Bad("conversion_rate",
+                 absl::StrCat(rate, " is not in (0, 1], as CPA needs"));
+    }
+  } else if (rate != 0) {
+    return Bad("conversion_rate",
+               absl::StrCat(rate, " is set, but bid_type is not CPA"));
+  }
+  if (e.bid_type() != v1::BID_TYPE_CPM) return absl::OkStatus();
+  if (e.bid_micros() < kLeastCpm) {
+    return Bad(
+        "bid_micros",
+        absl::StrCat(e.bid_micros(), " must be >= ", kLeastCpm, " with CPM"));
+  }
+  for (const v1::Keyword& keyword : e.keywords()) {
+    if (keyword.bid_micros() == 0 || keyword.bid_micros() >= kLeastCpm) {
+      continue;
+    }
+    return Bad(absl::StrCat("keyword ", Quoted(keyword.text())),
+               absl::StrCat("bid_micros ", keyword.bid_micros(),
+                            " must be >= ", kLeastCpm, " with CPM"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTags(
+    absl::string_view field,
+    const google::protobuf::RepeatedPtrField<std::string>& tags) {
+  constexpr int kMaxTags = 64;
+  if (tags.size() > kMaxTags) {
+    return Bad(field, absl::StrCat("has ", tags.size(), " values; at most ",
+                                   kMaxTags, " are allowed"));
+  }
+  absl::flat_hash_set<absl::string_view> seen;
+  for (const std::string& tag : tags) {
+    RETURN_IF_ERROR(CheckId(field, tag));
+    if (!seen.insert(tag).second) {
+      return Bad(field, absl::StrCat("has ", Quoted(tag), " twice"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckAuctionFields(const v1::Ad& e) {
+  // Scores are computed with it as a float.
+  const bool positive = static_cast<float>(e.quality()) > 0;
+  if (e.quality() != 0 && !(positive && e.quality() <= 100)) {
+    return Bad("quality", absl::StrCat(e.quality(), " is not in (0, 100]"));
+  }
+  RETURN_IF_ERROR(CheckTags("exclusion_labels", e.exclusion_labels()));
+  return CheckTags("categories", e.categories());
+}
+
 // ---- entities ----
 
 absl::Status Check(const v1::Advertiser& e) {
   RETURN_IF_ERROR(CheckId("id", e.id()));
   RETURN_IF_ERROR(CheckText("name", e.name(), kMaxNameBytes));
+  RETURN_IF_ERROR(CheckReserve(e.reserve_micros()));
   return CheckStatus(e.status());
 }
 
@@ -361,6 +434,7 @@ absl::Status Check(const v1::AdGroup& e) {
     return Bad("bid_micros",
                absl::StrCat(e.bid_micros(), " must be <= ", kMaxBidMicros));
   }
+  RETURN_IF_ERROR(CheckSale(e));
   if (e.has_targeting()) RETURN_IF_ERROR(CheckTargeting(e.targeting()));
   absl::flat_hash_set<std::pair<absl::string_view, int>> seen;
   for (const v1::Keyword& keyword : e.keywords()) {
@@ -383,6 +457,7 @@ absl::Status Check(const v1::Ad& e) {
   RETURN_IF_ERROR(CheckStatus(e.status()));
   RETURN_IF_ERROR(CheckCaps(e.frequency_caps()));
   RETURN_IF_ERROR(CheckText("landing_url", e.landing_url(), kMaxTextBytes));
+  RETURN_IF_ERROR(CheckAuctionFields(e));
   absl::flat_hash_set<absl::string_view> seen;
   for (const v1::Attribute& attribute : e.attributes()) {
     RETURN_IF_ERROR(CheckAttribute(attribute));

@@ -249,6 +249,7 @@ class LedgerStoreImpl final : public LedgerStore {
   Book book_ ABSL_GUARDED_BY(mu_);
   Postings::Cache cache_ ABSL_GUARDED_BY(mu_);
   bool failed_ ABSL_GUARDED_BY(mu_) = false;
+  int32_t pruned_day_ ABSL_GUARDED_BY(mu_) = INT32_MIN;
 };
 
 absl::StatusOr<std::shared_ptr<const rocks::Database>> LedgerStoreImpl::Pin() {
@@ -455,6 +456,8 @@ absl::StatusOr<bool> LedgerStoreImpl::Prune(int64_t horizon_ms, int32_t day,
       RETURN_IF_ERROR(Commit(&postings, book, &batch, /*sync=*/false));
     }
   }
+  // Reads all accounts: once a day.
+  if (more || day <= pruned_day_) return more;
   Book book = book_;
   Postings none(database_.get(), &cache_, &book);
   rocksdb::WriteBatch batch;
@@ -462,6 +465,7 @@ absl::StatusOr<bool> LedgerStoreImpl::Prune(int64_t horizon_ms, int32_t day,
   if (batch.Count() > 0) {
     RETURN_IF_ERROR(Commit(&none, book, &batch, /*sync=*/false));
   }
+  if (!more) pruned_day_ = day;
   return more;
 }
 

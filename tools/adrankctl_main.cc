@@ -12,9 +12,8 @@ namespace {
 constexpr char kAbout[] =
     "Talks to adrank-server, and imports foreign logs.\n"
     "Exit codes: 0 done, 1 failed, 2 bad usage or input, 3 done, and the "
-    "answer "
-    "is no: `catalog diff` found differences, `explain --decision` another "
-    "answer.";
+    "answer is no: `catalog diff` found differences, `explain --decision` "
+    "another answer, `evaluate-policy` too little to judge by.";
 
 int ExitCode(const absl::Status& status) {
   if (status.ok()) return 0;
@@ -57,6 +56,7 @@ int main(int argc, char** argv) {
   adrank::AddStatusCommand(line);
   adrank::AddBudgetsCommand(line);
   adrank::AddCapsCommand(line);
+  adrank::AddEvaluatePolicyCommand(line);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -359,7 +359,32 @@ void FtrlLearner::FreezeInto(BundleContents* contents) const {
   FrozenLogistic frozen = Freeze();
   contents->weights = std::move(frozen.weights);
   contents->bias = frozen.bias;
+  contents->variances = std::move(frozen.variances);
+  contents->prior_variance = frozen.prior_variance;
 }
+
+namespace {
+
+void FreezeVariances(const HugeArray<FtrlSlot>& table, FrozenLogistic* frozen) {
+  double squares = 0, seen = 0;
+  for (uint64_t r = 0; r < table.size(); ++r) {
+    if (table[r].n < 1) continue;
+    const double w = frozen->weights[r];
+    squares += w * w;
+    seen += 1;
+  }
+  if (seen > 0) {
+    frozen->prior_variance =
+        static_cast<float>(std::clamp(squares / seen, 0.01, 100.0));
+  }
+  const float precision = 1 / frozen->prior_variance;
+  frozen->variances.resize(table.size());
+  for (uint64_t r = 0; r < table.size(); ++r) {
+    frozen->variances[r] = 1 / (precision + table[r].n);
+  }
+}
+
+}  // namespace
 
 FrozenLogistic FtrlLearner::Freeze() const {
   FrozenLogistic frozen;
@@ -370,6 +395,7 @@ FrozenLogistic FtrlLearner::Freeze() const {
     frozen.weights[r] = FtrlWeight(impl_->scale_, impl_->table_[r]);
     frozen.nonzero += frozen.weights[r] != 0 ? 1 : 0;
   }
+  FreezeVariances(impl_->table_, &frozen);
   return frozen;
 }
 

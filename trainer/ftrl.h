@@ -44,6 +44,13 @@ struct FrozenLogistic {
   std::vector<float> weights;  // [rows]
   float bias = 0;
   uint64_t nonzero = 0;
+  // [rows] 1 / (1 / prior_variance + n): n, the sum of squared gradients, is
+  // the diagonal of the log-likelihood's curvature (the empirical Fisher
+  // information). After several passes each example counts as often.
+  std::vector<float> variances;
+  // What a weight is before it is seen: the mean square of the weights with
+  // n >= 1, in [0.01, 100]; 1 without any.
+  float prior_variance = 1;
 };
 
 // McMahan et al. 2013, Algorithm 1, for every coordinate of an example with

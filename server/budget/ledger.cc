@@ -561,7 +561,7 @@ LedgerStats Ledger::Stats() const {
     stats.closed += campaign->closed;
   }
   for (const Shard& shard : shards_) {
-    absl::MutexLock lock(const_cast<absl::Mutex*>(&shard.mu));
+    absl::MutexLock lock(&shard.mu);
     stats.open_reservations += shard.held.size();
   }
   stats.reserved_slots = reserved_;

@@ -213,7 +213,7 @@ class Ledger {
   };
   using Slots = absl::InlinedVector<Held, 1>;
   struct alignas(64) Shard {
-    absl::Mutex mu;
+    mutable absl::Mutex mu;
     absl::flat_hash_map<DecisionId, Slots> held ABSL_GUARDED_BY(mu);
     std::deque<DecisionId> by_time ABSL_GUARDED_BY(mu);
     std::vector<LedgerEntry> entries ABSL_GUARDED_BY(mu);
@@ -224,7 +224,7 @@ class Ledger {
     v1::EventType type = v1::EVENT_TYPE_UNSPECIFIED;
     int64_t received_ms = 0;
   };
-  // 64: two threads rarely meet, and all locks are taken in some microseconds.
+  // 64: threads rarely meet, and all locks are taken in some microseconds.
   static constexpr size_t kShards = 64;
 
   Ledger(std::unique_ptr<LedgerStore> store, const Options& options,

@@ -134,6 +134,16 @@ Prediction::Scored Prediction::scored(size_t p, size_t i) const {
   return {chunk.features, chunk.rows, i % kChunk};
 }
 
+double Prediction::LogitDeviation(size_t p, size_t i) const {
+  if (bundle_ == nullptr || bundle_->uncertainty() == nullptr) return 0;
+  const Scored s = scored(p, i);
+  const double variance =
+      bundle_->uncertainty()->LogitVariance(s.features, s.rows, s.row);
+  const v1::Calibrator& calibrator = bundle_->manifest().calibrator();
+  return std::sqrt(variance) *
+         (calibrator.has_platt() ? calibrator.platt().slope() : 1);
+}
+
 uint64_t Prediction::Fingerprint(size_t p, size_t i) const {
   if (bundle_ == nullptr) return 0;
   const Scored s = scored(p, i);

@@ -59,6 +59,11 @@ class Prediction {
     size_t row;
   };
   Scored scored(size_t p, size_t i) const;
+  // Standard deviation of item i's calibrated logit for placement p against
+  // another item's (model/uncertainty.h), the calibrator taken as its Platt
+  // stage; 0 when the bundle does not say, or there is no model.
+  // REQUIRES: i < ready().
+  double LogitDeviation(size_t p, size_t i) const;
   // Of item i's full row for placement p; 0 without a model.
   uint64_t Fingerprint(size_t p, size_t i) const;
 

@@ -43,7 +43,18 @@ CallOptions RankingRpc::CallOf(grpc::CallbackServerContext* context) const {
   call.deadline = absl::FromChrono(context->deadline());
   call.cancelled = [context] { return context->IsCancelled(); };
   call.admissions = admissions_;
+  call.impressions = impressions_;
   return call;
+}
+
+void RankingRpc::CountImpressions(const v1::RankRequest& request,
+                                  const v1::RankResponse& response) const {
+  if (impressions_ == nullptr || request.test()) return;
+  for (const v1::PlacementResult& placement : response.placements()) {
+    for (const v1::RankedAd& ad : placement.ads()) {
+      impressions_->Add(ad.ad_id());
+    }
+  }
 }
 
 absl::Status RankingRpc::RankAndLog(grpc::CallbackServerContext* context,
@@ -60,6 +71,7 @@ absl::Status RankingRpc::RankAndLog(grpc::CallbackServerContext* context,
   if (traffic_ != nullptr && !request.test()) {
     traffic_->Count(*serving->index, *trace);
   }
+  CountImpressions(request, outcome.response);
   *response = std::move(outcome.response);
   // A decision that finds no room is counted by the log.
   (void)log_->AppendDecision(id, outcome.decision, std::move(outcome.ads));
@@ -106,7 +118,7 @@ absl::Status RankingRpc::ExplainLive(grpc::CallbackServerContext* context,
   call.take = false;
   const std::shared_ptr<const ServingSnapshot> serving = state_->Current();
   return ExplainRanking(*pipeline_, *serving, request, ids_->Next(), call,
-                        CatalogSources(catalog_, serving->index->version()),
+                        LiveSources(explain_stores_, serving->index->version()),
                         ThreadTrace(), response);
 }
 

@@ -7,12 +7,12 @@
 
 #include "proto/ranking_service.grpc.pb.h"
 #include "server/budget/campaign_traffic.h"
+#include "server/explain_sources.h"
 #include "server/metrics.h"
 #include "server/ranking_pipeline.h"
 #include "server/replay.h"
 #include "server/rpc/worker.h"
 #include "server/serving_state.h"
-#include "storage/catalog_store.h"
 #include "storage/decision_id.h"
 #include "storage/event_log.h"
 
@@ -27,20 +27,23 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
                                v1::RankingService::Service>>> {
  public:
   // The pointers must outlive the service. `admissions` are asked in their
-  // order. `traffic` counts what becomes of campaigns; null: nobody does.
+  // order. `traffic` counts what becomes of campaigns, `impressions` ads; null:
+  // nobody does.
   RankingRpc(const RankingPipeline* pipeline, const ServingState* state,
-             CatalogStore* catalog, Replayer* replayer,
+             const ExplainStores& explain_stores, Replayer* replayer,
              std::vector<Admission*> admissions, DecisionIdGenerator* ids,
-             EventLog* log, CampaignTraffic* traffic, Metrics* metrics)
+             EventLog* log, CampaignTraffic* traffic,
+             ImpressionCounts* impressions, Metrics* metrics)
       : pipeline_(pipeline),
         state_(state),
-        catalog_(catalog),
+        explain_stores_(explain_stores),
         replayer_(replayer),
         admissions_(std::move(admissions)),
         ids_(ids),
         log_(log),
         traffic_(traffic),
         metrics_(metrics),
+        impressions_(impressions),
         replays_(kMaxReplays) {}
 
   grpc::ServerUnaryReactor* Rank(grpc::CallbackServerContext* context,
@@ -63,6 +66,8 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
   void Replay(grpc::CallbackServerContext* context, v1::ExplainRequest request,
               grpc::ByteBuffer* response, grpc::ServerUnaryReactor* reactor);
   CallOptions CallOf(grpc::CallbackServerContext* context) const;
+  void CountImpressions(const v1::RankRequest& request,
+                        const v1::RankResponse& response) const;
   absl::Status RankAndLog(grpc::CallbackServerContext* context,
                           const v1::RankRequest& request,
                           v1::RankResponse* response) const;
@@ -72,13 +77,14 @@ class RankingRpc : public v1::RankingService::WithRawCallbackMethod_Rank<
 
   const RankingPipeline* const pipeline_;
   const ServingState* const state_;
-  CatalogStore* const catalog_;
+  const ExplainStores explain_stores_;
   Replayer* const replayer_;
   const std::vector<Admission*> admissions_;
   DecisionIdGenerator* const ids_;
   EventLog* const log_;
   CampaignTraffic* const traffic_;
   Metrics* const metrics_;
+  ImpressionCounts* const impressions_;
   Worker replays_;  // first to go
 };
 

@@ -5,6 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "base/hash.h"
+#include "features/text.h"
 
 namespace adrank {
 namespace {
@@ -20,6 +22,25 @@ bool Blocks(const RetrieveRequest& request, absl::string_view advertiser) {
                    advertiser) != request.blocked_advertisers->end();
 }
 
+// The ad itself, or one of its categories.
+bool BlocksTags(const RetrieveRequest& request, const IndexedAd& ad) {
+  if (request.blocked_ads != nullptr) {
+    const auto& ids = *request.blocked_ads;
+    if (std::find(ids.begin(), ids.end(), ad.snapshot.ad_id()) != ids.end()) {
+      return true;
+    }
+  }
+  if (request.blocked_categories == nullptr || ad.tags == nullptr) return false;
+  const std::vector<uint64_t>& own = ad.tags->categories;
+  return !own.empty() &&
+         std::any_of(request.blocked_categories->begin(),
+                     request.blocked_categories->end(),
+                     [&](const std::string& category) {
+                       return std::binary_search(own.begin(), own.end(),
+                                                 Hash64(category));
+                     });
+}
+
 std::string Named(absl::string_view type, absl::string_view id) {
   return absl::StrCat(type, " \"", id, "\"");
 }
@@ -33,6 +54,11 @@ std::string Utc(int64_t ms) {
 
 absl::string_view VetoName(Veto veto) {
   return kVetoNames[static_cast<size_t>(veto)];
+}
+
+std::string AdIndex::normalizer_id() const {
+  return absl::StrCat(NormalizerId(), by_stems() ? "/snowball-2.2.0-" : "",
+                      options_.stemmer_language);
 }
 
 absl::string_view AdIndex::keyword(uint32_t i) const {
@@ -88,11 +114,12 @@ bool AdIndex::MatchTargeting(const GroupEntry& group,
 }
 
 bool AdIndex::AnyKeywordMatches(const GroupEntry& group,
-                                const ResolvedQuery& query) const {
+                                const RetrieveScratch::Part& part) const {
   if (group.positives_begin == group.positives_end) return true;
   for (uint32_t i = group.positives_begin; i < group.positives_end; ++i) {
-    const PositiveKeyword& k = positives_[i];
-    if (keywords_.Matches(k.tokens, k.type, query)) return true;
+    if (TypeOfMatch(positives_[i], part) != v1::MATCH_TYPE_UNSPECIFIED) {
+      return true;
+    }
   }
   return false;
 }
@@ -136,7 +163,8 @@ std::optional<Veto> AdIndex::VetoOfLocal(uint32_t local, uint32_t ad,
       (campaign.end_ms != 0 && time_ms >= campaign.end_ms)) {
     return Veto::kSchedule;
   }
-  if (Blocks(request, advertisers_[campaign.advertiser].id)) {
+  if (Blocks(request, advertisers_[campaign.advertiser].id) ||
+      BlocksTags(request, ads_[local])) {
     return Veto::kBlocked;
   }
   if (request.terms == nullptr) return std::nullopt;
@@ -172,9 +200,13 @@ std::string AdIndex::WhyNotLocal(uint32_t local, uint32_t ad,
   if (*veto == Veto::kStatus) return WhyStatus(ads_[local]);
   const CampaignEntry& campaign = campaigns_[GroupOf(ads_[local]).campaign];
   if (*veto == Veto::kBlocked) {
-    return absl::StrCat(
-        Named("advertiser", advertisers_[campaign.advertiser].id),
-        " is blocked by the request");
+    const std::string& advertiser = advertisers_[campaign.advertiser].id;
+    if (Blocks(request, advertiser)) {
+      return absl::StrCat(Named("advertiser", advertiser),
+                          " is blocked by the request");
+    }
+    return absl::StrCat(Named("ad", ads_[local].snapshot.ad_id()),
+                        " or one of its categories is blocked by the request");
   }
   if (*veto == Veto::kBudget) {
     return absl::StrCat(Named("campaign", campaign.id), " has no budget left");
@@ -215,13 +247,14 @@ std::string AdIndex::WhyNot(absl::string_view ad_id,
   if (place.part != this) return place.part->WhyNot(ad_id, request);
   const GroupEntry& group = GroupOf(ads_[place.local]);
   const CampaignEntry& campaign = campaigns_[group.campaign];
-  RetrieveScratch::Part part;
-  targeting_.Resolve(*request.context, &part.context);
-  keywords_.Resolve(request.context->query(), &part.query);
+  RetrieveScratch scratch;
+  StemQuery(request.context->query(), &scratch);
+  RetrieveScratch::Part& part = scratch.parts[0];
+  ResolvePart(request, &scratch, &part);
   if (std::string why = WhyTargeting(group, part.context); !why.empty()) {
     return why;
   }
-  if (!AnyKeywordMatches(group, part.query)) {
+  if (!AnyKeywordMatches(group, part)) {
     const std::string& query = request.context->query();
     return absl::StrCat(
         "not matched: no keyword of ", Named("ad_group", group.id),

@@ -20,6 +20,7 @@
 #include "proto/common.pb.h"
 #include "server/admission.h"
 #include "server/caps/cap_table.h"
+#include "server/trigger/ad_tags.h"
 #include "server/trigger/conjunction_index.h"
 #include "server/trigger/keyword_index.h"
 #include "server/trigger/keyword_set.h"
@@ -28,6 +29,7 @@
 
 namespace adrank {
 
+class Stemmer;
 struct CatalogChanges;
 
 // An ad of the catalogue with what it inherits. The numbers are AdIndex's.
@@ -36,17 +38,22 @@ struct IndexedAd {
   // What the log stores of it; computed once, shared by all decisions.
   std::shared_ptr<const EncodedAd> encoded;
   std::string landing_url;
-  int64_t bid_micros = 0;   // the ad group's
-  uint32_t group = 0;       // below AdIndex::groups()
-  uint32_t campaign = 0;    // below AdIndex::campaigns()
-  uint32_t advertiser = 0;  // below AdIndex::advertisers()
+  int64_t bid_micros = 0;                   // the ad group's
+  uint32_t group = 0;                       // below AdIndex::groups()
+  uint32_t campaign = 0;                    // below AdIndex::campaigns()
+  uint32_t advertiser = 0;                  // below AdIndex::advertisers()
+  v1::BidType bid_type = v1::BID_TYPE_CPC;  // the ad group's; never UNSPECIFIED
+  float quality = 1;
+  double conversion_rate = 1;          // the ad group's
+  int64_t reserve_micros = 0;          // the advertiser's
+  std::shared_ptr<const AdTags> tags;  // null: none
 };
 
 // Why an ad that matched is not a candidate.
 enum class Veto : uint8_t {
   kStatus,    // the ad or a parent is paused
   kSchedule,  // outside [start_time, end_time) of the campaign
-  kBlocked,   // the request blocks the advertiser
+  kBlocked,   // the request blocks the advertiser, the ad or a category
   kNegativeKeyword,
   kBudget,        // the campaign's is spent or promised
   kFrequencyCap,  // the user has seen the ad, its group or campaign enough
@@ -73,6 +80,10 @@ struct RetrieveRequest {
       nullptr;
   // What budgets and caps say. Null: nothing.
   const AdmissionTerms* terms = nullptr;
+  // Ads and Ad.categories that may not show. Null: none.
+  const google::protobuf::RepeatedPtrField<std::string>* blocked_ads = nullptr;
+  const google::protobuf::RepeatedPtrField<std::string>* blocked_categories =
+      nullptr;
 };
 
 struct Retrieval {
@@ -87,8 +98,10 @@ struct Retrieval {
   uint32_t filtered_by[kVetoes] = {};
   // More than `limit` ads matched without a veto; matches has the best. Exact.
   bool truncated = false;
-  // Campaigns of ads filtered by kBudget, in no order, repeated.
+  // Campaigns of ads filtered by kBudget, in no order, repeated; and those ads,
+  // with the bids they would have had.
   std::vector<uint32_t> closed_campaigns;
+  std::vector<AdMatch> closed;
   // Why matches is empty; UNSPECIFIED when it is not. BUDGET or FREQUENCY_CAP
   // when an ad that passed all else was kept out by that.
   v1::NoAdReason reason = v1::NO_AD_REASON_UNSPECIFIED;
@@ -103,10 +116,20 @@ struct RetrieveScratch {
   struct Part {
     ResolvedContext context;
     ResolvedQuery query;
+    ResolvedQuery stems;     // the query's, where positives match by stems
     bool negatives = false;  // some negative keyword matches the query
   };
+  RetrieveScratch();
+  ~RetrieveScratch();
+  RetrieveScratch(RetrieveScratch&&);
+  RetrieveScratch& operator=(RetrieveScratch&&);
   Part parts[2];
-  std::vector<uint32_t> blocked;          // advertisers, sorted
+  std::vector<uint32_t> blocked;  // advertisers, sorted
+  BlockedTags blocked_tags;
+  // The stems of the query's words: the first `stemmed` are in use.
+  std::unique_ptr<Stemmer> stemmer;
+  std::vector<std::string> stems;
+  size_t stemmed = 0;
   const AdmissionTerms* terms = nullptr;  // of the request
   ConjunctionIndex::Walk walk;
   KeywordIndex::Scratch keywords;
@@ -115,10 +138,18 @@ struct RetrieveScratch {
   std::vector<AdMatch> merged;
 };
 
+struct AdIndexOptions {
+  // Positive keywords match by the stems of their words too; a language of
+  // Stemmer. Empty: by the words alone.
+  std::string stemmer_language;
+};
+
 struct AdIndexStats {
-  uint64_t advertisers = 0;
-  uint64_t campaigns = 0;
-  uint64_t ad_groups = 0;
+  // In the catalogue. No bounds of numbers: those are AdIndex::advertisers(),
+  // campaigns(), groups(), size().
+  uint64_t live_advertisers = 0;
+  uint64_t live_campaigns = 0;
+  uint64_t live_ad_groups = 0;
   uint64_t ads = 0;
   // They and all their parents are enabled (schedules aside).
   uint64_t servable_ads = 0;
@@ -128,10 +159,13 @@ struct AdIndexStats {
 // group is true and, if the ad group has positive keywords, one of them matches
 // the query; unless it is vetoed: by a negative keyword of the ad group (of its
 // own match type) or of the campaign (as BROAD), by the status of the ad or a
-// parent, by the campaign's schedule, by the request's blocked advertisers, by
-// a spent budget, by a frequency cap. Of
-// several keywords that match, the reported one is the first by (EXACT, PHRASE,
-// BROAD), then the highest bid, then the catalogue's order.
+// parent, by the campaign's schedule, by the request (its advertiser, the ad, a
+// category), by a spent budget, by a frequency cap. Of several keywords that
+// match, the reported one is the first by (EXACT,
+// NEAR_EXACT, PHRASE, NEAR_PHRASE, BROAD), then the highest bid, then the
+// catalogue's order: an ad competes once, however many keywords match. NEAR is
+// a match by stems where the words do not match, if AdIndexOptions say so;
+// BROAD by stems is BROAD. Negatives are never stemmed.
 //
 // Ads of groups without positive keywords are documents of a ConjunctionIndex
 // in the order of matches, and the search ends with the first that is beyond
@@ -151,11 +185,14 @@ struct AdIndexStats {
 // same id in all indices on one base.
 class AdIndex {
  public:
-  // InvalidArgument, naming the entity, for a repeated id, an unknown parent,
-  // an expression over its limits, or an ad group whose bid is not positive.
+  // InvalidArgument for an unknown language, and, naming the entity, for a
+  // repeated id, an unknown parent, an expression over its limits, or an ad
+  // group whose bid is not positive.
   static absl::StatusOr<std::shared_ptr<const AdIndex>> Build(
-      const v1::Catalog& catalog, int64_t version);
-  // The catalogue of `base` with `changes`. InvalidArgument as Build.
+      const v1::Catalog& catalog, int64_t version,
+      const AdIndexOptions& options = {});
+  // The catalogue of `base` with `changes`, and its options. InvalidArgument as
+  // Build.
   // REQUIRES: base->base() is null, and GroupsOf(changes.keys) of it were
   // loaded (CatalogStore::LoadChanges).
   static absl::StatusOr<std::shared_ptr<const AdIndex>> BuildOn(
@@ -174,6 +211,11 @@ class AdIndex {
       absl::Span<const v1::EntityKey> entities) const;
 
   int64_t version() const { return version_; }
+  const AdIndexOptions& options() const { return options_; }
+  // What texts were made comparable with; equal ids, equal matches. The
+  // normaliser's, and the stemmer's if there is one: "1/icu-72.1/snowball-2.2.0
+  // -english".
+  std::string normalizer_id() const;
   const AdIndexStats& stats() const { return stats_; }
 
   // Numbers of entities are below these; one number, one id. Without a base ads
@@ -269,7 +311,8 @@ class AdIndex {
     std::string time_zone;
   };
   struct PositiveKeyword {
-    uint32_t tokens;  // KeywordSet's number
+    uint32_t tokens;  // number in keywords_
+    uint32_t stems;   // in stems_, when there is a stemmer
     uint32_t text;    // keyword()
     v1::MatchType type;
     int64_t bid_micros;
@@ -286,6 +329,8 @@ class AdIndex {
     uint32_t campaign = 0;  // into campaigns_
     bool enabled = true;
     int64_t bid_micros = 0;
+    v1::BidType bid_type = v1::BID_TYPE_CPC;
+    double conversion_rate = 1;
     uint32_t targeting = TargetingSet::kAlways;
     // Sorted so that the first match is the one to report.
     uint32_t positives_begin = 0, positives_end = 0;
@@ -298,6 +343,7 @@ class AdIndex {
     std::string id;
     uint32_t number = 0;
     bool enabled = true;
+    int64_t reserve_micros = 0;
   };
   // An ad of a group without positive keywords, as far as most requests need
   // to look at it. Better ones first; those that are paused last.
@@ -362,8 +408,14 @@ class AdIndex {
   void MarkDead(const CatalogChanges& changes);
   void CountOnBase(const CatalogChanges& changes);
   void RankNewAds();
+  bool by_stems() const { return !options_.stemmer_language.empty(); }
+  // Into scratch->stems.
+  void StemQuery(absl::string_view query, RetrieveScratch* scratch) const;
   void ResolvePart(const RetrieveRequest& request, RetrieveScratch* scratch,
                    RetrieveScratch::Part* part) const;
+  // How a keyword whose words (or stems) match does; UNSPECIFIED: not at all.
+  v1::MatchType TypeOfMatch(const PositiveKeyword& keyword,
+                            const RetrieveScratch::Part& part) const;
   // Appends what this part has. True when some was found by a keyword: then
   // the matches are in no order.
   bool SearchPart(const Search& search) const;
@@ -383,6 +435,7 @@ class AdIndex {
   const NegativeKeyword* FindNegative(const GroupEntry& group,
                                       const ResolvedQuery& query,
                                       bool* of_campaign) const;
+  bool BlocksAd(uint32_t ad, const RetrieveScratch& scratch) const;
   std::optional<Veto> VetoGroup(const GroupEntry& group, int64_t time_ms,
                                 const RetrieveScratch& scratch,
                                 const RetrieveScratch::Part& part) const;
@@ -391,7 +444,7 @@ class AdIndex {
   void ResolveBlocked(const RetrieveRequest& request,
                       std::vector<uint32_t>* blocked) const;
   bool AnyKeywordMatches(const GroupEntry& group,
-                         const ResolvedQuery& query) const;
+                         const RetrieveScratch::Part& part) const;
   std::string WhyStatus(const IndexedAd& ad) const;
 
   int64_t version_ = 0;
@@ -411,7 +464,9 @@ class AdIndex {
   std::vector<NegativeKeyword> negatives_;
   std::vector<std::string> keyword_texts_;
   TargetingSet targeting_;
+  AdIndexOptions options_;
   KeywordSet keywords_;
+  KeywordSet stems_;  // of positives, by_stems() only
   std::vector<Document> documents_;
   ConjunctionIndex targeted_;     // of documents_
   KeywordIndex keyword_index_;    // of positives_

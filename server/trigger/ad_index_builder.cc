@@ -7,7 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "features/text.h"
 #include "server/trigger/ad_index.h"
+#include "server/trigger/stemmer.h"
 #include "storage/catalog_store.h"
 
 namespace adrank {
@@ -77,6 +79,13 @@ class AdIndex::Builder {
   }
 
   absl::Status AddAll(const v1::Catalog& catalog) {
+    if (index_.by_stems()) {
+      auto stemmer = Stemmer::Create(index_.options_.stemmer_language);
+      if (!stemmer.ok()) {
+        return Annotate(stemmer.status(), "stemmer_language");
+      }
+      stemmer_ = *std::move(stemmer);
+    }
     RETURN_IF_ERROR(AddAdvertisers(catalog));
     RETURN_IF_ERROR(AddCampaigns(catalog));
     RETURN_IF_ERROR(AddGroups(catalog));
@@ -105,7 +114,8 @@ class AdIndex::Builder {
                                &index_.advertiser_by_id_));
       const uint32_t number = Number(a.id(), &AdIndex::advertiser_by_id_,
                                      &index_.numbers_.advertisers);
-      index_.advertisers_.push_back({a.id(), number, Enabled(a.status())});
+      index_.advertisers_.push_back(
+          {a.id(), number, Enabled(a.status()), a.reserve_micros()});
     }
     return absl::OkStatus();
   }
@@ -144,6 +154,8 @@ class AdIndex::Builder {
   }
 
   absl::Status AddGroups(const v1::Catalog& catalog) {
+    index_.groups_.reserve(static_cast<size_t>(catalog.ad_groups_size()));
+    index_.group_by_id_.reserve(static_cast<size_t>(catalog.ad_groups_size()));
     for (const v1::AdGroup& g : catalog.ad_groups()) {
       RETURN_IF_ERROR(Register("ad_group", g.id(), index_.groups_.size(),
                                &index_.group_by_id_));
@@ -157,6 +169,10 @@ class AdIndex::Builder {
       entry.number =
           Number(g.id(), &AdIndex::group_by_id_, &index_.numbers_.groups);
       entry.bid_micros = g.bid_micros();
+      if (g.bid_type() != v1::BID_TYPE_UNSPECIFIED) {
+        entry.bid_type = g.bid_type();
+      }
+      if (g.conversion_rate() > 0) entry.conversion_rate = g.conversion_rate();
       ASSIGN_OR_RETURN(entry.campaign,
                        Parent("ad_group", g.id(), "campaign", g.campaign_id(),
                               index_.campaign_by_id_));
@@ -179,6 +195,7 @@ class AdIndex::Builder {
       return a->id() < b->id();
     });
     index_.ads_.reserve(ads.size());
+    index_.by_id_.reserve(ads.size());
     for (const v1::Ad* ad : ads) RETURN_IF_ERROR(AddAd(*ad));
     LinkAdsToGroups();
     return absl::OkStatus();
@@ -187,9 +204,10 @@ class AdIndex::Builder {
   void IndexKeywords() {
     std::vector<KeywordPosting> postings;
     for (const PositiveKeyword& k : index_.positives_) {
-      postings.push_back({k.tokens, k.type});
+      postings.push_back({stemmer_ == nullptr ? k.tokens : k.stems, k.type});
     }
-    index_.keyword_index_ = KeywordIndex(index_.keywords_, postings);
+    index_.keyword_index_ = KeywordIndex(
+        stemmer_ == nullptr ? index_.keywords_ : index_.stems_, postings);
     postings.clear();
     for (const NegativeKeyword& k : index_.negatives_) {
       postings.push_back({k.tokens, k.type});
@@ -242,6 +260,13 @@ class AdIndex::Builder {
     return static_cast<uint32_t>(index_.keyword_texts_.size() - 1);
   }
 
+  uint32_t Stems(const std::string& text) {
+    if (stemmer_ == nullptr) return 0;
+    std::vector<std::string> words = Tokenize(text);
+    for (std::string& word : words) word = std::string(stemmer_->Stem(word));
+    return index_.stems_.AddWords(words);
+  }
+
   void AddNegative(const std::string& text, v1::MatchType type) {
     index_.negatives_.push_back({index_.keywords_.Add(text), Text(text), type});
   }
@@ -261,8 +286,9 @@ class AdIndex::Builder {
                          k.text(), "\": bid_micros ", k.bid_micros()));
       }
       index_.positives_.push_back(
-          {index_.keywords_.Add(k.text()), Text(k.text()), TypeOf(k),
-           k.bid_micros() > 0 ? k.bid_micros() : group.bid_micros(), number});
+          {index_.keywords_.Add(k.text()), Stems(k.text()), Text(k.text()),
+           TypeOf(k), k.bid_micros() > 0 ? k.bid_micros() : group.bid_micros(),
+           number});
     }
     entry->positives_end = NumPositives();
     entry->negatives_end = NumNegatives();
@@ -293,6 +319,12 @@ class AdIndex::Builder {
     entry.encoded = std::make_shared<const EncodedAd>(EncodeAd(entry.snapshot));
     entry.landing_url = ad.landing_url();
     entry.bid_micros = group.bid_micros;
+    entry.bid_type = group.bid_type;
+    entry.conversion_rate = group.conversion_rate;
+    entry.reserve_micros =
+        index_.advertisers_[campaign.advertiser].reserve_micros;
+    if (ad.quality() > 0) entry.quality = static_cast<float>(ad.quality());
+    entry.tags = AdTags::Of(ad);
     group_of_ad_.push_back(entry.group);
     entry.group = group.number;
     entry.campaign = campaign.number;
@@ -368,14 +400,15 @@ class AdIndex::Builder {
 
   AdIndex& index_;
   const AdIndex* const base_;
+  std::unique_ptr<Stemmer> stemmer_;
   std::vector<uint32_t> group_of_ad_;  // [ads], into groups_
   absl::flat_hash_map<uint64_t, DocumentTargeting> targetings_;
 };
 
 void AdIndex::CountOwn() {
-  stats_.advertisers = advertisers_.size();
-  stats_.campaigns = campaigns_.size();
-  stats_.ad_groups = groups_.size();
+  stats_.live_advertisers = advertisers_.size();
+  stats_.live_campaigns = campaigns_.size();
+  stats_.live_ad_groups = groups_.size();
   stats_.ads = ads_.size();
   stats_.servable_ads = 0;
   for (const GroupEntry& g : groups_) {
@@ -386,8 +419,10 @@ void AdIndex::CountOwn() {
 }
 
 absl::StatusOr<std::shared_ptr<const AdIndex>> AdIndex::Build(
-    const v1::Catalog& catalog, int64_t version) {
+    const v1::Catalog& catalog, int64_t version,
+    const AdIndexOptions& options) {
   std::shared_ptr<AdIndex> index(new AdIndex);
+  index->options_ = options;
   RETURN_IF_ERROR(Builder(index.get()).AddAll(catalog));
   index->version_ = version;
   index->CountOwn();
@@ -398,6 +433,7 @@ absl::StatusOr<std::shared_ptr<const AdIndex>> AdIndex::BuildOn(
     std::shared_ptr<const AdIndex> base, const CatalogChanges& changes) {
   CHECK(base->base_ == nullptr);
   std::shared_ptr<AdIndex> index(new AdIndex);
+  index->options_ = base->options_;
   index->base_ = std::move(base);
   RETURN_IF_ERROR(Builder(index.get()).AddAll(changes.part));
   index->version_ = changes.version;

@@ -2,8 +2,10 @@
 // Hot path: no allocation after warm-up, no locks, no logging.
 #include <algorithm>
 
+#include "features/text.h"
 #include "server/trigger/ad_index.h"
 #include "server/trigger/sort_distinct.h"
+#include "server/trigger/stemmer.h"
 
 namespace adrank {
 namespace {
@@ -14,15 +16,16 @@ void Filter(Veto veto, uint32_t ads, Retrieval* out) {
 }
 
 // Whether budgets or caps keep an ad out that nothing else does; counts it.
-bool FilterByTerms(const AdmissionTerms* terms, uint32_t ad, uint32_t group,
-                   uint32_t campaign, Retrieval* out) {
+bool FilterByTerms(const AdmissionTerms* terms, const AdMatch& match,
+                   uint32_t group, uint32_t campaign, Retrieval* out) {
   if (terms == nullptr) return false;
   if (terms->Closed(campaign)) {
     Filter(Veto::kBudget, 1, out);
     out->closed_campaigns.push_back(campaign);
+    out->closed.push_back(match);
     return true;
   }
-  if (!terms->Capped(ad, group, campaign)) return false;
+  if (!terms->Capped(match.ad, group, campaign)) return false;
   Filter(Veto::kFrequencyCap, 1, out);
   return true;
 }
@@ -72,6 +75,7 @@ void AdIndex::Retrieve(const RetrieveRequest& request, size_t limit,
   std::fill(std::begin(out->filtered_by), std::end(out->filtered_by), 0);
   out->truncated = false;
   out->closed_campaigns.clear();
+  out->closed.clear();
   out->reason = v1::NO_AD_REASON_UNSPECIFIED;
   if (stats_.servable_ads == 0) {
     out->reason = v1::NO_AD_REASON_EMPTY_CATALOG;
@@ -120,13 +124,40 @@ void AdIndex::Merge(size_t middle, RetrieveScratch* scratch,
   matches.swap(scratch->merged);
 }
 
+RetrieveScratch::RetrieveScratch() = default;
+RetrieveScratch::~RetrieveScratch() = default;
+RetrieveScratch::RetrieveScratch(RetrieveScratch&&) = default;
+RetrieveScratch& RetrieveScratch::operator=(RetrieveScratch&&) = default;
+
+void AdIndex::StemQuery(absl::string_view query,
+                        RetrieveScratch* scratch) const {
+  scratch->stemmed = 0;
+  if (!by_stems() || query.empty()) return;
+  std::unique_ptr<Stemmer>& stemmer = scratch->stemmer;
+  if (stemmer == nullptr || stemmer->language() != options_.stemmer_language) {
+    // Build checked the language.
+    stemmer = *Stemmer::Create(options_.stemmer_language);
+  }
+  ResolvedQuery& words = scratch->parts[0].stems;
+  TokenizeInto(query, &words.normalized, &words.words);
+  for (const absl::string_view word : words.words) {
+    if (scratch->stems.size() == scratch->stemmed) {
+      scratch->stems.emplace_back();
+    }
+    const absl::string_view stem = stemmer->Stem(word);
+    scratch->stems[scratch->stemmed++].assign(stem.data(), stem.size());
+  }
+}
+
 void AdIndex::Resolve(const RetrieveRequest& request,
                       RetrieveScratch* scratch) const {
+  StemQuery(request.context->query(), scratch);
   if (base_ != nullptr) {
     base_->ResolvePart(request, scratch, &scratch->parts[0]);
   }
   ResolvePart(request, scratch, &scratch->parts[PartOf(this)]);
   ResolveBlocked(request, &scratch->blocked);
+  scratch->blocked_tags.Set(request.blocked_ads, request.blocked_categories);
   scratch->terms = request.terms;
 }
 
@@ -135,6 +166,9 @@ void AdIndex::ResolvePart(const RetrieveRequest& request,
                           RetrieveScratch::Part* part) const {
   targeting_.Resolve(*request.context, &part->context);
   keywords_.Resolve(request.context->query(), &part->query);
+  if (by_stems()) {
+    stems_.ResolveWords(scratch->stems, scratch->stemmed, &part->stems);
+  }
   part->negatives =
       negatives_index_.MatchesAny(keywords_, part->query, &scratch->keywords);
 }
@@ -150,6 +184,7 @@ bool AdIndex::Eligible(uint32_t ad, const RetrieveRequest& request,
       part->VetoGroup(group, request.context->time_ms(), *scratch, resolved)) {
     return false;
   }
+  if (BlocksAd(ad, *scratch)) return false;
   const AdmissionTerms* terms = scratch->terms;
   return terms == nullptr || (!terms->Closed(entry.campaign) &&
                               !terms->Capped(ad, entry.group, entry.campaign));
@@ -173,29 +208,59 @@ bool AdIndex::SearchPart(const Search& search) const {
   return by_keyword;
 }
 
-// Keywords are numbered by group, and in a group so that the first match is
-// the one to report: ascending, each group's first is its own.
+v1::MatchType AdIndex::TypeOfMatch(const PositiveKeyword& keyword,
+                                   const RetrieveScratch::Part& part) const {
+  if (!by_stems()) {
+    return keywords_.Matches(keyword.tokens, keyword.type, part.query)
+               ? keyword.type
+               : v1::MATCH_TYPE_UNSPECIFIED;
+  }
+  // Words that match have stems that do.
+  if (!stems_.Matches(keyword.stems, keyword.type, part.stems)) {
+    return v1::MATCH_TYPE_UNSPECIFIED;
+  }
+  if (keyword.type == v1::MATCH_TYPE_BROAD ||
+      keywords_.Matches(keyword.tokens, keyword.type, part.query)) {
+    return keyword.type;
+  }
+  return keyword.type == v1::MATCH_TYPE_EXACT ? v1::MATCH_TYPE_NEAR_EXACT
+                                              : v1::MATCH_TYPE_NEAR_PHRASE;
+}
+
+// Keywords are numbered by group, and in a group by type, then so that the
+// first match is the one to report: ascending, each group's first is its own,
+// but for one of the same type that matches by its words and not by stems.
 void AdIndex::RetrieveByKeyword(const Search& search) const {
   RetrieveScratch* scratch = search.scratch;
+  const RetrieveScratch::Part& part = *search.part;
   std::vector<uint32_t>& found = scratch->positives;
-  keyword_index_.Match(keywords_, search.part->query, &scratch->keywords,
+  keyword_index_.Match(by_stems() ? stems_ : keywords_,
+                       by_stems() ? part.stems : part.query, &scratch->keywords,
                        &found);
   SortDistinct(0, static_cast<uint32_t>(positives_.size()), &scratch->bitmap,
                &found);
   const auto first_text = static_cast<uint32_t>(
       base_ == nullptr ? 0 : base_->keyword_texts_.size());
-  uint32_t previous = AdMatch::kNoKeyword;
-  for (const uint32_t i : found) {
-    const PositiveKeyword& k = positives_[i];
-    if (k.group == previous) continue;
-    previous = k.group;
-    if (search.dead != nullptr && Has(*search.dead, k.group)) continue;
-    const GroupEntry& group = groups_[k.group];
+  for (size_t i = 0, next = 0; i < found.size(); i = next) {
+    const PositiveKeyword* best = &positives_[found[i]];
+    v1::MatchType type = by_stems() ? TypeOfMatch(*best, part) : best->type;
+    for (next = i + 1;
+         next < found.size() && positives_[found[next]].group == best->group;
+         ++next) {
+      const PositiveKeyword& other = positives_[found[next]];
+      if (type != best->type && other.type == best->type &&
+          TypeOfMatch(other, part) == other.type) {
+        best = &other;
+        type = other.type;
+      }
+    }
+    if (search.dead != nullptr && Has(*search.dead, best->group)) continue;
+    const GroupEntry& group = groups_[best->group];
     if (!MatchTargeting(group, &search.part->context)) continue;
     AdMatch match;
-    match.match_type = k.type;
-    match.keyword = first_text + k.text;
-    match.bid_micros = k.bid_micros;
+    match.match_type = type;
+    match.keyword = first_text + best->text;
+    match.bid_micros = best->bid_micros;
     AddGroup(group, match, search);
   }
 }
@@ -227,22 +292,33 @@ bool AdIndex::AddDocument(const Document& document, size_t end,
     Filter(Veto::kStatus, 1, out);
     return true;
   }
-  if (!document.plain || !search.scratch->blocked.empty()) {
-    if (const auto veto =
-            VetoGroup(group, search.time_ms, *search.scratch, *search.part)) {
+  const bool blocked = BlocksAd(document.ad, *search.scratch);
+  if (blocked || !document.plain || !search.scratch->blocked.empty()) {
+    auto veto = VetoGroup(group, search.time_ms, *search.scratch, *search.part);
+    if (blocked && veto.value_or(Veto::kBlocked) >= Veto::kBlocked) {
+      veto = Veto::kBlocked;
+    }
+    if (veto.has_value()) {
       Filter(*veto, 1, out);
       return true;
     }
   }
-  const AdmissionTerms* terms = search.scratch->terms;
-  if (terms != nullptr &&
-      FilterByTerms(terms, document.ad, group.number, document.campaign, out)) {
-    return true;
-  }
-  AdMatch& match = out->matches.emplace_back();
+  AdMatch match;
   match.ad = document.ad;
   match.bid_micros = document.bid_micros;
+  const AdmissionTerms* terms = search.scratch->terms;
+  if (terms != nullptr &&
+      FilterByTerms(terms, match, group.number, document.campaign, out)) {
+    return true;
+  }
+  out->matches.push_back(match);
   return out->matches.size() < end;
+}
+
+bool AdIndex::BlocksAd(uint32_t number, const RetrieveScratch& scratch) const {
+  if (scratch.blocked_tags.empty()) return false;
+  const IndexedAd& entry = ad(number);
+  return scratch.blocked_tags.Blocks(entry.snapshot.ad_id(), entry.tags.get());
 }
 
 std::optional<Veto> AdIndex::VetoGroup(
@@ -273,19 +349,22 @@ void AdIndex::AddGroup(const GroupEntry& group, const AdMatch& match,
   out->matched += enabled + group.paused_ads;
   Filter(Veto::kStatus, group.paused_ads, out);
   if (enabled == 0) return;
-  if (const auto veto =
-          VetoGroup(group, search.time_ms, *search.scratch, *search.part)) {
-    Filter(*veto, enabled, out);
-    return;
-  }
+  const auto veto =
+      VetoGroup(group, search.time_ms, *search.scratch, *search.part);
   const uint32_t campaign = campaigns_[group.campaign].number;
+  AdMatch one = match;
   for (uint32_t i = group.ads_begin; i < group.ads_end; ++i) {
-    if (FilterByTerms(search.scratch->terms, group_ads_[i], group.number,
-                      campaign, out)) {
-      continue;
+    one.ad = group_ads_[i];
+    // The first veto in the enum's order is the one that counts.
+    if (veto.value_or(Veto::kNegativeKeyword) > Veto::kBlocked &&
+        BlocksAd(one.ad, *search.scratch)) {
+      Filter(Veto::kBlocked, 1, out);
+    } else if (veto.has_value()) {
+      Filter(*veto, 1, out);
+    } else if (!FilterByTerms(search.scratch->terms, one, group.number,
+                              campaign, out)) {
+      out->matches.push_back(one);
     }
-    out->matches.push_back(match);
-    out->matches.back().ad = group_ads_[i];
   }
 }
 

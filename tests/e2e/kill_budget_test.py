@@ -92,7 +92,7 @@ class Client:
         common = live.stub("common_pb2")
         types = live.stub("events_pb2")
         request = messages.RankRequest(placements=[
-            messages.Placement(id="top", count=self.rng.randint(1, 4))])
+            messages.Placement(id="top", count=self.rng.randint(1, 8))])
         answer = self.rank.Rank(request, timeout=10)
         self.ranked += 1
         now = time.time()

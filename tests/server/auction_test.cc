@@ -40,13 +40,18 @@ struct Instance {
 
 AuctionResult Sell(const Instance& in, Auction* auction) {
   std::vector<AuctionAd> ads;
-  for (const Ad& ad : in.ads) ads.push_back({ad.id, ad.advertiser, ad.bid});
+  for (const Ad& ad : in.ads) {
+    AuctionAd& out = ads.emplace_back();
+    out.ad_id = ad.id;
+    out.advertiser = ad.advertiser;
+    out.bid_micros = ad.bid;
+  }
   std::vector<AuctionPlacement> placements;
   for (const Slots& s : in.placements) {
     placements.push_back({s.count, s.reserve, in.pctr[s.pctr_set]});
   }
   AuctionResult result;
-  auction->Run(ads, placements, in.options, &result);
+  auction->Run(AuctionAds(ads), placements, in.options, &result);
   return result;
 }
 

@@ -158,20 +158,25 @@ TEST(BudgetAccount, B1SoftModeSpendsTheBudgetAndSeldomMore) {
     SoftDay day;
     int days;
     double least_spent;
+    int64_t reservation_ms = 600'000;
   };
   const Case cases[] = {
-      {{.clicks = 1, .mixed_prices = false}, 300, 0.80},
+      {{.clicks = 1, .mixed_prices = false}, 300, 0.90},
       {{.clicks = 10}, 300, 0.95},
       {{.clicks = 10, .pctr = 0.1}, 300, 0.95},
-      {{.clicks = 100}, 100, 0.98},
-      {{.clicks = 100, .pctr = 0.1}, 300, 0.98},
-      {{.clicks = 1000, .pctr = 0.1}, 30, 0.98},
-      // Clicks that take ten minutes.
-      {{.clicks = 100, .pctr = 0.1, .delay_seconds = 600}, 100, 0.98},
+      {{.clicks = 100}, 100, 0.99},
+      {{.clicks = 100, .pctr = 0.1}, 300, 0.99},
+      {{.clicks = 1000, .pctr = 0.1}, 30, 0.99},
+      // Clicks that take ten minutes, and as much longer a reservation.
+      {{.clicks = 100, .pctr = 0.1, .delay_seconds = 600},
+       100,
+       0.98,
+       6'000'000},
   };
-  const BudgetPolicy policy;
-  const double bound = 1 / (1 + policy.deviations * policy.deviations);
   for (const Case& c : cases) {
+    BudgetPolicy policy;
+    policy.reservation_ms = c.reservation_ms;
+    const double bound = 1 / (1 + policy.deviations * policy.deviations);
     int over = 0;
     double unbilled = 0, spent = 0;
     for (int i = 0; i < c.days; ++i) {

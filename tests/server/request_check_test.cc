@@ -158,6 +158,9 @@ TEST(RequestCheck, EmptyNamesAndBadAmounts) {
   ExpectWrong("context { time_ms: -1 }",
               "context.time_ms: -1 not in [0, 253402300799999]");
   ExpectWrong("blocked_advertiser_ids: ''", "blocked_advertiser_ids[0]: empty");
+  ExpectWrong("blocked_ad_ids: ''", "blocked_ad_ids[0]: empty");
+  ExpectWrong("blocked_categories: 'c' blocked_categories: ''",
+              "blocked_categories[1]: empty");
 }
 
 TEST(RequestCheck, PredictNeedsNoBid) {

@@ -8,6 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "base/rng.h"
 #include "storage/cap_row.h"
+#include "storage/cap_window.h"
+#include "storage/catalog_store.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
 
@@ -113,6 +115,49 @@ TEST(CapRow, KeysOfLevelsDiffer) {
   EXPECT_NE(CapKey(CapLevel::kAd, "x"), CapKey(CapLevel::kCampaign, "x"));
   // They are on disk: frozen.
   EXPECT_EQ(CapKey(CapLevel::kCampaign, "c1"), Hash64("c1", 3));
+}
+
+TEST(CapValidation, CapsOfEveryLevelAreCheckedAndNameTheField) {
+  const auto check = [](const v1::FrequencyCap& cap, int caps) {
+    v1::CatalogEntity campaign, group, ad;
+    campaign.mutable_campaign()->set_id("x");
+    campaign.mutable_campaign()->set_advertiser_id("v");
+    group.mutable_ad_group()->set_id("x");
+    group.mutable_ad_group()->set_campaign_id("c");
+    group.mutable_ad_group()->set_bid_micros(1);
+    ad.mutable_ad()->set_id("x");
+    ad.mutable_ad()->set_ad_group_id("g");
+    for (int i = 0; i < caps; ++i) {
+      *campaign.mutable_campaign()->add_frequency_caps() = cap;
+      *group.mutable_ad_group()->add_frequency_caps() = cap;
+      *ad.mutable_ad()->add_frequency_caps() = cap;
+    }
+    const absl::Status status = ValidateEntity(campaign);
+    EXPECT_EQ(ValidateEntity(group).ok(), status.ok());
+    EXPECT_EQ(ValidateEntity(ad).ok(), status.ok());
+    return status;
+  };
+  v1::FrequencyCap cap;
+  cap.set_impressions(1);
+  EXPECT_EQ(CapWindowSeconds(cap), 86400);
+  EXPECT_OK(check(cap, 8));
+  const auto refused = [](const char* text) {
+    return StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(text));
+  };
+  EXPECT_THAT(check(cap, 9), refused("frequency_caps has 9"));
+  cap.set_unit(v1::FrequencyCap::WEEK);
+  cap.set_length(5);
+  EXPECT_OK(check(cap, 1));
+  cap.set_length(6);
+  EXPECT_THAT(check(cap, 1), refused("frequency_caps[0].length 6"));
+  cap.set_length(0xffffffffu);
+  EXPECT_THAT(check(cap, 1), refused("frequency_caps[0].length"));
+  cap.set_length(1);
+  cap.set_unit(static_cast<v1::FrequencyCap::Unit>(9));
+  EXPECT_THAT(check(cap, 1), refused("frequency_caps[0].unit 9"));
+  cap.clear_unit();
+  cap.set_impressions(0);
+  EXPECT_THAT(check(cap, 1), refused("frequency_caps[0].impressions 0"));
 }
 
 class CapStoreTest : public ::testing::Test {

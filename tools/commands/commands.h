@@ -33,6 +33,7 @@ void AddModelsCommand(const CommandLine& line);
 void AddStatusCommand(const CommandLine& line);
 void AddBudgetsCommand(const CommandLine& line);
 void AddCapsCommand(const CommandLine& line);
+void AddEvaluatePolicyCommand(const CommandLine& line);
 
 }  // namespace adrank
 

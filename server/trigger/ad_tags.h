@@ -1,0 +1,39 @@
+// Exclusion labels and categories of ads, and what a request blocks.
+#ifndef ADRANK_SERVER_TRIGGER_AD_TAGS_H_
+#define ADRANK_SERVER_TRIGGER_AD_TAGS_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "google/protobuf/repeated_field.h"
+#include "proto/catalog.pb.h"
+
+namespace adrank {
+
+// Texts as their Hash64, sorted. Two of 2^32 texts would meet by chance.
+struct AdTags {
+  std::vector<uint64_t> labels;      // Ad.exclusion_labels
+  std::vector<uint64_t> categories;  // Ad.categories
+
+  // Null when the ad has neither.
+  static std::shared_ptr<const AdTags> Of(const v1::Ad& ad);
+};
+
+// RankRequest.blocked_ad_ids and blocked_categories. Reused, one a thread.
+class BlockedTags {
+ public:
+  using Texts = google::protobuf::RepeatedPtrField<std::string>;
+
+  // Null: none.
+  void Set(const Texts* ad_ids, const Texts* categories);
+  bool empty() const { return ads_.empty() && categories_.empty(); }
+  bool Blocks(const std::string& ad_id, const AdTags* tags) const;
+
+ private:
+  std::vector<uint64_t> ads_, categories_;  // hashes, sorted
+};
+
+}  // namespace adrank
+
+#endif  // ADRANK_SERVER_TRIGGER_AD_TAGS_H_
