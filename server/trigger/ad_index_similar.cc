@@ -188,7 +188,7 @@ bool AdIndex::OnlySimilar(uint32_t ad, const RetrieveScratch& scratch) const {
   const auto [part, local] = PlaceOf(ad);
   const GroupEntry& group = part->GroupOf(part->ads_[local]);
   return group.positives_begin != group.positives_end &&
-         !part->AnyKeywordMatches(group, scratch.parts[PartOf(part)].query);
+         !part->AnyKeywordMatches(group, scratch.parts[PartOf(part)]);
 }
 
 std::optional<float> AdIndex::SimilarityOf(
