@@ -136,6 +136,8 @@ class Oracle {
       if (embedding.size() > asked.limit) embedding.resize(asked.limit + 1);
     }
     // Cut as the index cuts them: the best by bid.
+    const bool cut =
+        keyword.size() > asked.limit || targeting.size() > asked.limit;
     if (keyword.size() > asked.limit) keyword.resize(asked.limit);
     if (targeting.size() > asked.limit) targeting.resize(asked.limit);
     MergeScratch scratch;
@@ -147,6 +149,7 @@ class Oracle {
                                               : a.ad < b.ad;
         },
         &scratch, &merged);
+    if (cut) *found = std::max(*found, asked.limit + 1);
     std::vector<std::string> shown;
     for (const AdMatch& m : merged) {
       const bool by_keyword = m.match_type != v1::MATCH_TYPE_EMBEDDING &&
@@ -188,7 +191,7 @@ void ExpectTheOraclesAnswer(const v1::Catalog& catalog, Rng* rng,
     size_t found = 0;
     const std::vector<std::string> expected = oracle.Answer(asked, &found);
     ASSERT_EQ(Shown(index, out), expected) << "request " << r;
-    EXPECT_EQ(out.truncated, found > out.matches.size());
+    EXPECT_EQ(out.truncated, found > asked.limit);
     if (out.truncated) {
       EXPECT_GT(out.matched - out.filtered, out.matches.size());
     } else {
