@@ -78,7 +78,7 @@ void Run() {
       asked.push_back(MicrosSince(start));
       start = absl::GetCurrentTimeNanos();
       (*pipeline)->PrepareAuction(*serving.index, "r", &trace);
-      (*pipeline)->HoldAuction(&trace);
+      (*pipeline)->HoldAuction(&trace, false);
       auctions.push_back(MicrosSince(start));
     }
   }

@@ -28,10 +28,12 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "bench/trigger_workload.h"
+#include "features/text.h"
 #include "server/trigger/ad_index.h"
 #include "server/trigger/conjunction_index.h"
 #include "server/trigger/keyword_index.h"
 #include "server/trigger/keyword_set.h"
+#include "server/trigger/stemmer.h"
 
 namespace adrank {
 namespace {
@@ -356,13 +358,21 @@ class CatalogBench {
 // ---- keywords ----
 
 // Of 1 to 5 words of 200,000 (Zipf), all BROAD: the type with most matches.
+// With `stemmer`, words have endings and match by their stems.
 class KeywordBench {
  public:
-  KeywordBench(size_t keywords, size_t requests)
-      : rng_(keywords), requests_(requests), word_(200000) {
+  KeywordBench(size_t keywords, size_t requests,
+               std::unique_ptr<Stemmer> stemmer = nullptr)
+      : rng_(keywords),
+        requests_(requests),
+        word_(200000),
+        stemmer_(std::move(stemmer)) {
     for (size_t i = 0; i < keywords; ++i) {
+      const std::string words = Words(1 + rng_.Below(5));
+      StemWords(words);
       postings_.push_back(
-          {set_.Add(Words(1 + rng_.Below(5))), v1::MATCH_TYPE_BROAD});
+          {stemmer_ == nullptr ? set_.Add(words) : set_.AddWords(stems_),
+           v1::MATCH_TYPE_BROAD});
     }
     const int64_t start = absl::GetCurrentTimeNanos();
     index_ = KeywordIndex(set_, postings_);
@@ -385,8 +395,28 @@ class KeywordBench {
     std::string text;
     for (uint64_t i = 0; i < n; ++i) {
       absl::StrAppend(&text, i == 0 ? "w" : " w", word_(&rng_));
+      constexpr const char* kEndings[] = {"", "s", "ing", "ed"};
+      if (stemmer_ != nullptr) {
+        absl::StrAppend(&text, "er", kEndings[rng_.Below(4)]);
+      }
     }
     return text;
+  }
+
+  void StemWords(const std::string& text) {
+    if (stemmer_ == nullptr) return;
+    TokenizeInto(text, &resolved_.normalized, &resolved_.words);
+    stems_.resize(resolved_.words.size());
+    for (size_t i = 0; i < stems_.size(); ++i) {
+      const absl::string_view stem = stemmer_->Stem(resolved_.words[i]);
+      stems_[i].assign(stem.data(), stem.size());
+    }
+  }
+
+  void Resolve(const std::string& query) {
+    if (stemmer_ == nullptr) return set_.Resolve(query, &resolved_);
+    StemWords(query);
+    set_.ResolveWords(stems_, stems_.size(), &resolved_);
   }
 
   void RunWords(uint64_t words) {
@@ -407,14 +437,15 @@ class KeywordBench {
         hits += found_.size();
       }
     }
-    Print("trigger_keywords", match, scan.Mean(),
+    Print(stemmer_ == nullptr ? "trigger_keywords" : "trigger_keywords_stemmed",
+          match, scan.Mean(),
           absl::StrCat("\"keywords\":", postings_.size(), ",\"query_words\":",
                        words, ",\"matches\":", hits / requests_));
   }
 
   double Ask(const std::string& query) {
     const int64_t start = absl::GetCurrentTimeNanos();
-    set_.Resolve(query, &resolved_);
+    Resolve(query);
     index_.Match(set_, resolved_, &scratch_, &found_);
     return MicrosSince(start);
   }
@@ -422,7 +453,7 @@ class KeywordBench {
   double Scan(const std::string& query) {
     scanned_.clear();
     const int64_t start = absl::GetCurrentTimeNanos();
-    set_.Resolve(query, &resolved_);
+    Resolve(query);
     for (uint32_t i = 0; i < postings_.size(); ++i) {
       if (set_.Matches(postings_[i].keyword, postings_[i].type, resolved_)) {
         scanned_.push_back(i);
@@ -434,6 +465,8 @@ class KeywordBench {
   Rng rng_;
   const size_t requests_;
   ZipfSampler word_;
+  const std::unique_ptr<Stemmer> stemmer_;
+  std::vector<std::string> stems_;
   KeywordSet set_;
   std::vector<KeywordPosting> postings_;
   KeywordIndex index_;
@@ -490,6 +523,8 @@ int main(int argc, char** argv) {
   }
   for (const size_t n : adrank::Sizes(keywords)) {
     adrank::KeywordBench(n, requests).Run();
+    adrank::KeywordBench(n, requests, *adrank::Stemmer::Create("english"))
+        .Run();
   }
   return 0;
 }

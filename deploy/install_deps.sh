@@ -12,7 +12,7 @@ packages=(
   librocksdb-dev libsnappy-dev libbz2-dev liblz4-dev libzstd-dev zlib1g-dev
   libcurl4-openssl-dev prometheus-cpp-dev libcpp-httplib-dev
   # Text, hashing, logging, command lines.
-  libicu-dev libxxhash-dev libgoogle-glog-dev libgflags-dev libcli11-dev
+  libicu-dev libstemmer-dev libxxhash-dev libgoogle-glog-dev libgflags-dev libcli11-dev
   rapidjson-dev tzdata
   # Tests and benchmarks; the Python client stands for a foreign one.
   libgtest-dev libgmock-dev libbenchmark-dev libdnnl-dev

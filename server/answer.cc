@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace adrank {
 namespace {
@@ -67,8 +68,16 @@ void FillRanked(const AdIndex& index, const RankTrace& trace,
   out->set_price_micros(slot.price_micros);
   out->set_score(slot.score);
   out->set_match_type(c.match_type);
+  if (c.item.ad != PredictItem::kNotIndexed &&
+      c.match_type != v1::MATCH_TYPE_CALLER) {
+    std::vector<std::string> matched;
+    index.MatchedAttributes(c.item.ad, {&trace.context}, trace.retrieve_scratch,
+                            &matched);
+    for (std::string& m : matched) out->add_matched_attributes(std::move(m));
+  }
   const absl::string_view keyword = index.keyword(c.keyword);
   out->set_keyword(keyword.data(), keyword.size());
+  out->set_similarity(c.similarity);
   out->set_propensity(slot.propensity);
   out->set_pacing_multiplier(c.pacing_multiplier);
   const AuctionAd& ad = trace.auction_ads[slot.ad];

@@ -10,7 +10,7 @@ namespace adrank {
 
 absl::StatusOr<CatalogLoader::Index> CatalogLoader::BuildWhole() {
   ASSIGN_OR_RETURN(const auto loaded, store_->Load());
-  return AdIndex::Build(loaded.first, loaded.second);
+  return AdIndex::Build(loaded.first, loaded.second, options_);
 }
 
 absl::StatusOr<CatalogLoader::Index> CatalogLoader::BuildOn(const Index& base) {

@@ -26,11 +26,13 @@ class CatalogLoader {
   // The pointers must outlive the loader. `prepare` is shown an index before
   // requests are; may be empty.
   CatalogLoader(CatalogStore* store, ServingState* state, Metrics* metrics,
-                std::function<void(const AdIndex&)> prepare = nullptr)
+                std::function<void(const AdIndex&)> prepare = nullptr,
+                const AdIndexOptions& options = {})
       : store_(store),
         state_(state),
         metrics_(metrics),
-        prepare_(std::move(prepare)) {}
+        prepare_(std::move(prepare)),
+        options_(options) {}
 
   // Builds and swaps when the store is ahead of what is served. The error
   // leaves the old index serving.
@@ -59,6 +61,7 @@ class CatalogLoader {
   ServingState* const state_;
   Metrics* const metrics_;
   const std::function<void(const AdIndex&)> prepare_;
+  const AdIndexOptions options_;
   absl::Mutex merge_mu_ ABSL_ACQUIRED_BEFORE(build_mu_);
   absl::Mutex build_mu_ ABSL_ACQUIRED_BEFORE(mu_);
   mutable absl::Mutex mu_;

@@ -17,9 +17,10 @@ namespace {
 // Requests that reach each ad group and campaign, by id.
 class ReachCount {
  public:
-  static absl::StatusOr<ReachCount> Over(const v1::Catalog& catalog) {
+  static absl::StatusOr<ReachCount> Over(const v1::Catalog& catalog,
+                                         const AdIndexOptions& options) {
     ReachCount count;
-    ASSIGN_OR_RETURN(count.index_, AdIndex::Build(catalog, 0));
+    ASSIGN_OR_RETURN(count.index_, AdIndex::Build(catalog, 0, options));
     for (uint32_t i = 0; i < count.index_->size(); ++i) {
       const v1::AdSnapshot& ad = count.index_->ad(i).snapshot;
       count.entities_of_.push_back(
@@ -105,11 +106,13 @@ bool HasReach(const v1::OperationResult& result) {
 absl::Status EstimateReach(const v1::Catalog& affected,
                            absl::Span<const v1::Decision> decisions,
                            const std::function<bool()>& stop,
-                           v1::MutateResponse* response) {
+                           v1::MutateResponse* response,
+                           const AdIndexOptions& options) {
   if (affected.campaigns().empty()) return absl::OkStatus();
   const v1::Catalog running = WithoutSchedules(affected);
-  ASSIGN_OR_RETURN(ReachCount eligible, ReachCount::Over(running));
-  ASSIGN_OR_RETURN(ReachCount matched, ReachCount::Over(MatchingOnly(running)));
+  ASSIGN_OR_RETURN(ReachCount eligible, ReachCount::Over(running, options));
+  ASSIGN_OR_RETURN(ReachCount matched,
+                   ReachCount::Over(MatchingOnly(running), options));
   uint32_t sampled = 0;
   for (const v1::Decision& decision : decisions) {
     if (decision.test() || !decision.request().candidates().empty()) continue;

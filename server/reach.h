@@ -10,6 +10,7 @@
 #include "proto/catalog.pb.h"
 #include "proto/catalog_service.pb.h"
 #include "proto/events.pb.h"
+#include "server/trigger/ad_index.h"
 
 namespace adrank {
 
@@ -24,13 +25,15 @@ inline constexpr uint32_t kReachRequests = 2000;
 // Matched: the targeting of campaign and ad group and, where there are any, the
 // keywords match the request. Eligible: it would have had an ad to show, too:
 // no negative keyword matches, nothing on the way down is paused, nothing is
-// blocked by the request. Of a campaign, one of its ad groups must. The
-// schedule of the campaign is not asked: these requests are past, the
-// campaign's days may be to come. Nor are budgets, caps and the auction.
+// blocked by the request. `options`: the server's. Of a campaign, one of its ad
+// groups must. The schedule of the campaign is not asked: these requests are
+// past, the campaign's days may be to come. Nor are budgets, caps and the
+// auction.
 absl::Status EstimateReach(const v1::Catalog& affected,
                            absl::Span<const v1::Decision> decisions,
                            const std::function<bool()>& stop,
-                           v1::MutateResponse* response);
+                           v1::MutateResponse* response,
+                           const AdIndexOptions& options = {});
 
 }  // namespace adrank
 

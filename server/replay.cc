@@ -109,7 +109,7 @@ absl::StatusOr<std::shared_ptr<const AdIndex>> Replayer::Index(
     return absl::FailedPreconditionError(catalog.status().message());
   }
   RETURN_IF_ERROR(catalog.status());
-  return AdIndex::Build(*catalog, version);
+  return AdIndex::Build(*catalog, version, state_->Current()->index->options());
 }
 
 absl::StatusOr<std::shared_ptr<const ServingSnapshot>> Replayer::Serving(

@@ -39,6 +39,7 @@
 #include "server/rpc/policy_rpc.h"
 #include "server/rpc/ranking_rpc.h"
 #include "server/serving_state.h"
+#include "server/trigger/stemmer.h"
 #include "storage/cap_store.h"
 #include "storage/catalog_store.h"
 #include "storage/event_log.h"
@@ -173,7 +174,8 @@ absl::Status ServerImpl::OpenStores(const Clock* clock) {
   if (!config_.budget().disabled()) RETURN_IF_ERROR(OpenLedger(clock));
   loader_ = std::make_unique<CatalogLoader>(
       catalog_.get(), &state_, &metrics_,
-      [this](const AdIndex& index) { PrepareBudgets(index); });
+      [this](const AdIndex& index) { PrepareBudgets(index); },
+      AdIndexOptions::Of(config_.trigger()));
   ASSIGN_OR_RETURN(
       replayer_, Replayer::Create(config_, &state_, catalog_.get(),
                                   ModelStore(config_.model().model_dir(), name),
@@ -443,6 +445,11 @@ absl::Status ValidateConfig(const v1::ServerConfig& config) {
     return absl::InvalidArgumentError(
         absl::StrCat("model.model_name: \"", name,
                      "\" is not made of letters, digits, '.', '_', '-'"));
+  }
+  if (const std::string& language = config.trigger().stemmer_language();
+      !language.empty()) {
+    RETURN_IF_ERROR(Annotate(Stemmer::Create(language).status(),
+                             "trigger.stemmer_language"));
   }
   RETURN_IF_ERROR(CheckPort("grpc_port", config.listen().grpc_port()));
   RETURN_IF_ERROR(CheckPort("http_port", config.listen().http_port()));

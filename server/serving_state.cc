@@ -47,7 +47,7 @@ void ServingState::Prepare(std::shared_ptr<const AdIndex> index) {
 
 std::shared_ptr<const AdFeatureCache> ServingState::KnownFeatures(
     const ModelBundle* bundle, const AdIndex* index) const {
-  if (bundle == nullptr) return nullptr;
+  if (bundle == nullptr || index == nullptr) return nullptr;
   const auto current = Current();
   for (const auto& snapshot : {current, prepared_}) {
     if (snapshot == nullptr || snapshot->bundle.get() != bundle) continue;

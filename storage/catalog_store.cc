@@ -162,6 +162,7 @@ class CatalogStoreImpl final : public CatalogStore {
     int64_t version = 0;
     int64_t time_ms = 0;
     uint32_t index = 0;  // of the operation
+    const ApplyOptions* options = nullptr;
   };
   // Entities of which one is not added twice, by EntityBytes.
   using Seen = absl::flat_hash_set<std::string>;
@@ -271,6 +272,9 @@ absl::StatusOr<std::string> CatalogStoreImpl::AnyChild(const v1::EntityKey& key,
 absl::Status CatalogStoreImpl::Upsert(const v1::CatalogEntity& entity,
                                       Change* change, absl::Status* error) {
   *error = ValidateEntity(entity);
+  if (error->ok() && change->options->also_check) {
+    *error = change->options->also_check(entity);
+  }
   if (!error->ok()) return absl::OkStatus();
   const v1::EntityKey key = KeyOf(entity);
   const v1::EntityKey parent = ParentOf(entity);
@@ -437,6 +441,7 @@ absl::StatusOr<ApplyResult> CatalogStoreImpl::Apply(
   Change change;
   change.version = version_ + 1;
   change.time_ms = clock_->NowMs();
+  change.options = &options;
   bool failed = false;
   for (const v1::CatalogOperation& operation : operations) {
     absl::Status error;

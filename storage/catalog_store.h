@@ -29,6 +29,8 @@ struct ApplyOptions {
   bool validate_only = false;
   // Fill in ApplyResult.affected.
   bool want_affected = false;
+  // What an entity must be beyond ValidateEntity. Null: no more.
+  std::function<absl::Status(const v1::CatalogEntity&)> also_check;
 };
 
 struct ApplyResult {

@@ -10,7 +10,9 @@
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
 #include "server/reach.h"
+#include "server/request_check.h"
 #include "server/rpc/rpc_scope.h"
+#include "server/trigger/keyword_check.h"
 
 namespace adrank {
 namespace {
@@ -57,10 +59,13 @@ absl::Status CatalogRpc::DoMutate(grpc::ServerContext* context,
   }
   const std::vector<v1::CatalogOperation> operations(
       request.operations().begin(), request.operations().end());
+  RETURN_IF_ERROR(
+      CheckEmbeddings(operations, state_->Current()->index->vector_dims()));
   ApplyOptions options;
   options.partial_failure = request.partial_failure();
   options.validate_only = request.validate_only();
   options.want_affected = request.validate_only();
+  options.also_check = CheckKeywords;
   ASSIGN_OR_RETURN(const ApplyResult result,
                    store_->Apply(operations, options));
   for (size_t i = 0; i < operations.size(); ++i) {
@@ -77,7 +82,8 @@ absl::Status CatalogRpc::DoMutate(grpc::ServerContext* context,
   const absl::Time enough = absl::Now() + kReachTime;
   return EstimateReach(
       result.affected, recent,
-      [&] { return context->IsCancelled() || absl::Now() > enough; }, response);
+      [&] { return context->IsCancelled() || absl::Now() > enough; }, response,
+      state_->Current()->index->options());
 }
 
 absl::Status CatalogRpc::DoList(const v1::ListCatalogRequest& request,
@@ -138,9 +144,9 @@ grpc::Status CatalogRpc::Status(grpc::ServerContext*,
   const AdIndexStats& stats = serving->index->stats();
   response->set_catalog_version(store_->Version());
   response->set_serving_version(serving->index->version());
-  response->set_advertisers(stats.advertisers);
-  response->set_campaigns(stats.campaigns);
-  response->set_ad_groups(stats.ad_groups);
+  response->set_advertisers(stats.live_advertisers);
+  response->set_campaigns(stats.live_campaigns);
+  response->set_ad_groups(stats.live_ad_groups);
   response->set_ads(stats.ads);
   response->set_servable_ads(stats.servable_ads);
   response->set_last_build_seconds(loader_->last_build_seconds());

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "base/hash.h"
+#include "features/text.h"
 
 namespace adrank {
 namespace {
@@ -53,6 +54,11 @@ std::string Utc(int64_t ms) {
 
 absl::string_view VetoName(Veto veto) {
   return kVetoNames[static_cast<size_t>(veto)];
+}
+
+std::string AdIndex::normalizer_id() const {
+  return absl::StrCat(NormalizerId(), by_stems() ? "/snowball-2.2.0-" : "",
+                      options_.stemmer_language);
 }
 
 absl::string_view AdIndex::keyword(uint32_t i) const {
@@ -108,11 +114,12 @@ bool AdIndex::MatchTargeting(const GroupEntry& group,
 }
 
 bool AdIndex::AnyKeywordMatches(const GroupEntry& group,
-                                const ResolvedQuery& query) const {
+                                const RetrieveScratch::Part& part) const {
   if (group.positives_begin == group.positives_end) return true;
   for (uint32_t i = group.positives_begin; i < group.positives_end; ++i) {
-    const PositiveKeyword& k = positives_[i];
-    if (keywords_.Matches(k.tokens, k.type, query)) return true;
+    if (TypeOfMatch(positives_[i], part) != v1::MATCH_TYPE_UNSPECIFIED) {
+      return true;
+    }
   }
   return false;
 }
@@ -240,18 +247,24 @@ std::string AdIndex::WhyNot(absl::string_view ad_id,
   if (place.part != this) return place.part->WhyNot(ad_id, request);
   const GroupEntry& group = GroupOf(ads_[place.local]);
   const CampaignEntry& campaign = campaigns_[group.campaign];
-  RetrieveScratch::Part part;
-  targeting_.Resolve(*request.context, &part.context);
-  keywords_.Resolve(request.context->query(), &part.query);
+  RetrieveScratch scratch;
+  StemQuery(request.context->query(), &scratch);
+  RetrieveScratch::Part& part = scratch.parts[0];
+  ResolvePart(request, &scratch, &part);
   if (std::string why = WhyTargeting(group, part.context); !why.empty()) {
     return why;
   }
-  if (!AnyKeywordMatches(group, part.query)) {
+  if (!AnyKeywordMatches(group, part)) {
     const std::string& query = request.context->query();
-    return absl::StrCat(
+    std::string text = absl::StrCat(
         "not matched: no keyword of ", Named("ad_group", group.id),
         query.empty() ? " matches a request without a query"
                       : absl::StrCat(" matches the ", Named("query", query)));
+    if (const auto similarity = SimilarityOf(*ad, request)) {
+      absl::StrAppend(&text, ", and its vector (cosine ", *similarity,
+                      ") is not among the nearest");
+    }
+    return text;
   }
   bool of_campaign;
   if (const NegativeKeyword* k =

@@ -24,11 +24,14 @@
 #include "server/trigger/conjunction_index.h"
 #include "server/trigger/keyword_index.h"
 #include "server/trigger/keyword_set.h"
+#include "server/trigger/source_merge.h"
 #include "server/trigger/targeting.h"
+#include "server/trigger/vector_index.h"
 #include "storage/event_log.h"
 
 namespace adrank {
 
+class Stemmer;
 struct CatalogChanges;
 
 // An ad of the catalogue with what it inherits. The numbers are AdIndex's.
@@ -62,15 +65,6 @@ inline constexpr size_t kVetoes = 6;
 // "frequency_cap": labels of metrics.
 absl::string_view VetoName(Veto veto);
 
-// An ad that matched and was not vetoed.
-struct AdMatch {
-  static constexpr uint32_t kNoKeyword = 0xffffffffu;
-  uint32_t ad = 0;  // AdIndex::ad()
-  v1::MatchType match_type = v1::MATCH_TYPE_TARGETING;
-  uint32_t keyword = kNoKeyword;  // AdIndex::keyword()
-  int64_t bid_micros = 0;         // the keyword's, else the ad group's
-};
-
 struct RetrieveRequest {
   // time_ms is the moment asked about (not 0).
   const v1::Context* context = nullptr;
@@ -83,15 +77,18 @@ struct RetrieveRequest {
   const google::protobuf::RepeatedPtrField<std::string>* blocked_ads = nullptr;
   const google::protobuf::RepeatedPtrField<std::string>* blocked_categories =
       nullptr;
+  // To compare the ads' vectors with. Empty, or AdIndex::vector_dims() finite
+  // components that are not all 0.
+  absl::Span<const float> vector;
 };
 
 struct Retrieval {
   // Best first: bid descending, then ad id ascending.
   std::vector<AdMatch> matches;
-  // Ads whose targeting and keywords match; of them vetoed. An ad that several
-  // vetoes hit is counted once, under the first in the enum's order. Exact
-  // unless truncated; else the search ended early, and they count what it had
-  // met by then: lower bounds, with matched - filtered > matches.size().
+  // Ads that match by targeting, keyword or vector; of them vetoed. An ad that
+  // several vetoes hit is counted once, under the first in the enum's order.
+  // Exact unless truncated; else the search ended early, and they count what it
+  // had met by then: lower bounds, with matched - filtered > matches.size().
   uint32_t matched = 0;
   uint32_t filtered = 0;
   uint32_t filtered_by[kVetoes] = {};
@@ -115,23 +112,56 @@ struct RetrieveScratch {
   struct Part {
     ResolvedContext context;
     ResolvedQuery query;
+    ResolvedQuery stems;     // the query's, where positives match by stems
     bool negatives = false;  // some negative keyword matches the query
   };
+  RetrieveScratch();
+  ~RetrieveScratch();
+  RetrieveScratch(RetrieveScratch&&);
+  RetrieveScratch& operator=(RetrieveScratch&&);
   Part parts[2];
   std::vector<uint32_t> blocked;  // advertisers, sorted
   BlockedTags blocked_tags;
+  // The stems of the query's words: the first `stemmed` are in use.
+  std::unique_ptr<Stemmer> stemmer;
+  std::vector<std::string> stems;
+  size_t stemmed = 0;
   const AdmissionTerms* terms = nullptr;  // of the request
   ConjunctionIndex::Walk walk;
   KeywordIndex::Scratch keywords;
   std::vector<uint32_t> positives;  // that match the query
   std::vector<uint64_t> bitmap;     // all zero between uses
   std::vector<AdMatch> merged;
+  // Of RetrieveSources.
+  Retrieval by_keyword, by_targeting, by_vector;
+  MergeScratch merge;
+  VectorIndex::Query query_vector;
+  VectorIndex::Top top;
+};
+
+struct AdIndexOptions {
+  // Positive keywords match by the stems of their words too; a language of
+  // Stemmer. Empty: by the words alone.
+  std::string stemmer_language;
+  // Ads with vectors from which similarity is searched approximately.
+  size_t approximate_from = 1000000;
+
+  static AdIndexOptions Of(const v1::TriggerConfig& config) {
+    AdIndexOptions options;
+    options.stemmer_language = config.stemmer_language();
+    if (config.approximate_from() != 0) {
+      options.approximate_from = config.approximate_from();
+    }
+    return options;
+  }
 };
 
 struct AdIndexStats {
-  uint64_t advertisers = 0;
-  uint64_t campaigns = 0;
-  uint64_t ad_groups = 0;
+  // In the catalogue. No bounds of numbers: those are AdIndex::advertisers(),
+  // campaigns(), groups(), size().
+  uint64_t live_advertisers = 0;
+  uint64_t live_campaigns = 0;
+  uint64_t live_ad_groups = 0;
   uint64_t ads = 0;
   // They and all their parents are enabled (schedules aside).
   uint64_t servable_ads = 0;
@@ -143,8 +173,11 @@ struct AdIndexStats {
 // own match type) or of the campaign (as BROAD), by the status of the ad or a
 // parent, by the campaign's schedule, by the request (its advertiser, the ad, a
 // category), by a spent budget, by a frequency cap. Of several keywords that
-// match, the reported one is the first by (EXACT, PHRASE, BROAD), then the
-// highest bid, then the catalogue's order.
+// match, the reported one is the first by (EXACT,
+// NEAR_EXACT, PHRASE, NEAR_PHRASE, BROAD), then the highest bid, then the
+// catalogue's order: an ad competes once, however many keywords match. NEAR is
+// a match by stems where the words do not match, if AdIndexOptions say so;
+// BROAD by stems is BROAD. Negatives are never stemmed.
 //
 // Ads of groups without positive keywords are documents of a ConjunctionIndex
 // in the order of matches, and the search ends with the first that is beyond
@@ -153,6 +186,12 @@ struct AdIndexStats {
 // kMaxConjunctions is looked at by every request, and evaluated. Groups with
 // positive keywords are found by a KeywordIndex, all that match the query;
 // their targeting is evaluated then. Immutable and thread-safe.
+//
+// An ad with a vector answers also a request whose vector is among its nearest,
+// when the targeting is true and nothing vetoes it: its vector stands for
+// keywords there, and its group's positive ones are not asked. How the nearest
+// are searched, all below a threshold that rises or those whose targeting is
+// true, is chosen by what either is likely to cost; both are exact.
 //
 // A catalogue that changed is indexed in time proportional to the change: an
 // index may stand on another, its base, which it shares. It has the ad groups
@@ -164,11 +203,14 @@ struct AdIndexStats {
 // same id in all indices on one base.
 class AdIndex {
  public:
-  // InvalidArgument, naming the entity, for a repeated id, an unknown parent,
-  // an expression over its limits, or an ad group whose bid is not positive.
+  // InvalidArgument for an unknown language, and, naming the entity, for a
+  // repeated id, an unknown parent, an expression over its limits, or an ad
+  // group whose bid is not positive.
   static absl::StatusOr<std::shared_ptr<const AdIndex>> Build(
-      const v1::Catalog& catalog, int64_t version);
-  // The catalogue of `base` with `changes`. InvalidArgument as Build.
+      const v1::Catalog& catalog, int64_t version,
+      const AdIndexOptions& options = {});
+  // The catalogue of `base` with `changes`, and its options. InvalidArgument as
+  // Build.
   // REQUIRES: base->base() is null, and GroupsOf(changes.keys) of it were
   // loaded (CatalogStore::LoadChanges).
   static absl::StatusOr<std::shared_ptr<const AdIndex>> BuildOn(
@@ -187,6 +229,11 @@ class AdIndex {
       absl::Span<const v1::EntityKey> entities) const;
 
   int64_t version() const { return version_; }
+  const AdIndexOptions& options() const { return options_; }
+  // What texts were made comparable with; equal ids, equal matches. The
+  // normaliser's, and the stemmer's if there is one: "1/icu-72.1/snowball-2.2.0
+  // -english".
+  std::string normalizer_id() const;
   const AdIndexStats& stats() const { return stats_; }
 
   // Numbers of entities are below these; one number, one id. Without a base ads
@@ -231,6 +278,24 @@ class AdIndex {
   // Up to `limit` matches. Clears *out first.
   void Retrieve(const RetrieveRequest& request, size_t limit,
                 RetrieveScratch* scratch, Retrieval* out) const;
+
+  // Up to `limit` matches of all sources, the best that `quota` allows
+  // (MergeSources); by vector those of at least min_similarity. Without quotas
+  // and without a vector: what Retrieve returns. Clears *out first.
+  void RetrieveSources(const RetrieveRequest& request, const SourceQuota& quota,
+                       float min_similarity, size_t limit,
+                       RetrieveScratch* scratch, Retrieval* out) const;
+
+  // Components of the ads' vectors; 0 when no ad has one.
+  size_t vector_dims() const {
+    return vectors_.size() == 0 && base_ != nullptr ? base_->vector_dims()
+                                                    : vectors_.dims();
+  }
+  // Of this index without its base.
+  const VectorIndex& vectors() const { return vectors_; }
+  // Cosine of the ad's vector and the request's, when both have one. Slow.
+  std::optional<float> SimilarityOf(uint32_t ad,
+                                    const RetrieveRequest& request) const;
 
   // Prepares *scratch for Eligible and MatchedAttributes of this request;
   // Retrieve does so too.
@@ -282,7 +347,8 @@ class AdIndex {
     std::string time_zone;
   };
   struct PositiveKeyword {
-    uint32_t tokens;  // KeywordSet's number
+    uint32_t tokens;  // number in keywords_
+    uint32_t stems;   // in stems_, when there is a stemmer
     uint32_t text;    // keyword()
     v1::MatchType type;
     int64_t bid_micros;
@@ -344,8 +410,9 @@ class AdIndex {
     RetrieveScratch::Part* part;
     RetrieveScratch* scratch;
     Retrieval* out;
+    bool keywords, targeting;  // by which to search
   };
-  class Order;
+  class Order;  // ad_index_order.h
 
   AdIndex() = default;
   Place PlaceOf(uint32_t ad) const {
@@ -378,8 +445,28 @@ class AdIndex {
   void MarkDead(const CatalogChanges& changes);
   void CountOnBase(const CatalogChanges& changes);
   void RankNewAds();
+  bool by_stems() const { return !options_.stemmer_language.empty(); }
+  // Into scratch->stems.
+  void StemQuery(absl::string_view query, RetrieveScratch* scratch) const;
   void ResolvePart(const RetrieveRequest& request, RetrieveScratch* scratch,
                    RetrieveScratch::Part* part) const;
+  // How a keyword whose words (or stems) match does; UNSPECIFIED: not at all.
+  v1::MatchType TypeOfMatch(const PositiveKeyword& keyword,
+                            const RetrieveScratch::Part& part) const;
+  void RetrieveBy(const RetrieveRequest& request, bool keywords, bool targeting,
+                  size_t limit, RetrieveScratch* scratch, Retrieval* out) const;
+  void RetrieveSimilar(const RetrieveRequest& request, float min_similarity,
+                       size_t limit, RetrieveScratch* scratch,
+                       Retrieval* out) const;
+  // Of `part`, which is this or the base.
+  void SearchVectors(const AdIndex& part, const RetrieveRequest& request,
+                     RetrieveScratch* scratch, Retrieval* out) const;
+  // Whether an ad with a vector in `part` is eligible; counts it when it is
+  // not and `out` is not null.
+  bool Admit(const AdIndex& part, uint32_t ad, const RetrieveRequest& request,
+             RetrieveScratch* scratch, Retrieval* out) const;
+  // No targeting or keyword leads to the ad.
+  bool OnlySimilar(uint32_t ad, const RetrieveScratch& scratch) const;
   // Appends what this part has. True when some was found by a keyword: then
   // the matches are in no order.
   bool SearchPart(const Search& search) const;
@@ -408,7 +495,7 @@ class AdIndex {
   void ResolveBlocked(const RetrieveRequest& request,
                       std::vector<uint32_t>* blocked) const;
   bool AnyKeywordMatches(const GroupEntry& group,
-                         const ResolvedQuery& query) const;
+                         const RetrieveScratch::Part& part) const;
   std::string WhyStatus(const IndexedAd& ad) const;
 
   int64_t version_ = 0;
@@ -428,12 +515,16 @@ class AdIndex {
   std::vector<NegativeKeyword> negatives_;
   std::vector<std::string> keyword_texts_;
   TargetingSet targeting_;
+  AdIndexOptions options_;
   KeywordSet keywords_;
+  KeywordSet stems_;  // of positives, by_stems() only
   std::vector<Document> documents_;
   ConjunctionIndex targeted_;     // of documents_
   KeywordIndex keyword_index_;    // of positives_
   KeywordIndex negatives_index_;  // of negatives_
-  CapTable caps_;                 // with the base's
+  VectorIndex vectors_;
+  ConjunctionIndex vector_targeted_;  // of vectors_, in their order
+  CapTable caps_;                     // with the base's
   // Id -> local.
   Ids by_id_, group_by_id_, campaign_by_id_, advertiser_by_id_;
 

@@ -7,7 +7,10 @@
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "features/text.h"
 #include "server/trigger/ad_index.h"
+#include "server/trigger/ad_index_order.h"
+#include "server/trigger/stemmer.h"
 #include "storage/catalog_store.h"
 
 namespace adrank {
@@ -72,17 +75,26 @@ class AdIndex::Builder {
   explicit Builder(AdIndex* index) : index_(*index), base_(index->base_.get()) {
     if (base_ == nullptr) return;
     index_.numbers_ = base_->numbers_;
+    vectors_ = VectorIndex::Builder(base_->vector_dims());
     // Whole, so that a request looks into one table; few entities have caps.
     index_.caps_ = base_->caps_;
   }
 
   absl::Status AddAll(const v1::Catalog& catalog) {
+    if (index_.by_stems()) {
+      auto stemmer = Stemmer::Create(index_.options_.stemmer_language);
+      if (!stemmer.ok()) {
+        return Annotate(stemmer.status(), "stemmer_language");
+      }
+      stemmer_ = *std::move(stemmer);
+    }
     RETURN_IF_ERROR(AddAdvertisers(catalog));
     RETURN_IF_ERROR(AddCampaigns(catalog));
     RETURN_IF_ERROR(AddGroups(catalog));
     RETURN_IF_ERROR(AddAds(catalog));
     IndexKeywords();
     IndexTargeting();
+    IndexVectors();
     return absl::OkStatus();
   }
 
@@ -145,6 +157,8 @@ class AdIndex::Builder {
   }
 
   absl::Status AddGroups(const v1::Catalog& catalog) {
+    index_.groups_.reserve(static_cast<size_t>(catalog.ad_groups_size()));
+    index_.group_by_id_.reserve(static_cast<size_t>(catalog.ad_groups_size()));
     for (const v1::AdGroup& g : catalog.ad_groups()) {
       RETURN_IF_ERROR(Register("ad_group", g.id(), index_.groups_.size(),
                                &index_.group_by_id_));
@@ -184,6 +198,7 @@ class AdIndex::Builder {
       return a->id() < b->id();
     });
     index_.ads_.reserve(ads.size());
+    index_.by_id_.reserve(ads.size());
     for (const v1::Ad* ad : ads) RETURN_IF_ERROR(AddAd(*ad));
     LinkAdsToGroups();
     return absl::OkStatus();
@@ -192,9 +207,10 @@ class AdIndex::Builder {
   void IndexKeywords() {
     std::vector<KeywordPosting> postings;
     for (const PositiveKeyword& k : index_.positives_) {
-      postings.push_back({k.tokens, k.type});
+      postings.push_back({stemmer_ == nullptr ? k.tokens : k.stems, k.type});
     }
-    index_.keyword_index_ = KeywordIndex(index_.keywords_, postings);
+    index_.keyword_index_ = KeywordIndex(
+        stemmer_ == nullptr ? index_.keywords_ : index_.stems_, postings);
     postings.clear();
     for (const NegativeKeyword& k : index_.negatives_) {
       postings.push_back({k.tokens, k.type});
@@ -212,12 +228,32 @@ class AdIndex::Builder {
               });
     ConjunctionIndex::Builder builder(&index_.targeting_.predicates());
     for (Document& d : documents) {
-      const DocumentTargeting& targeting = TargetingOf(d, &builder);
+      const DocumentTargeting& targeting =
+          TargetingOf(index_.groups_[d.group], &builder);
       d.scanned = targeting.scanned;
       d.ad = NumberOf(d.ad);
       builder.AddDocument(targeting.conjunctions);
     }
     index_.targeted_ = std::move(builder).Build();
+  }
+
+  void IndexVectors() {
+    if (vectors_.size() == 0) return;
+    index_.vectors_ =
+        std::move(vectors_).Build(index_.options_.approximate_from);
+    targetings_.clear();  // their conjunctions are of another index
+    ConjunctionIndex::Builder builder(&index_.targeting_.predicates());
+    Locals locals;
+    for (size_t i = 0; i < index_.ad_numbers_.size(); ++i) {
+      locals.emplace(index_.ad_numbers_[i], static_cast<uint32_t>(i));
+    }
+    for (size_t i = 0; i < index_.vectors_.size(); ++i) {
+      const uint32_t ad = index_.vectors_.ad(i);
+      const uint32_t local = base_ == nullptr ? ad : locals.find(ad)->second;
+      const GroupEntry& group = index_.groups_[group_of_ad_[local]];
+      builder.AddDocument(TargetingOf(group, &builder).conjunctions);
+    }
+    index_.vector_targeted_ = std::move(builder).Build();
   }
 
   uint32_t NumNegatives() const {
@@ -247,6 +283,13 @@ class AdIndex::Builder {
     return static_cast<uint32_t>(index_.keyword_texts_.size() - 1);
   }
 
+  uint32_t Stems(const std::string& text) {
+    if (stemmer_ == nullptr) return 0;
+    std::vector<std::string> words = Tokenize(text);
+    for (std::string& word : words) word = std::string(stemmer_->Stem(word));
+    return index_.stems_.AddWords(words);
+  }
+
   void AddNegative(const std::string& text, v1::MatchType type) {
     index_.negatives_.push_back({index_.keywords_.Add(text), Text(text), type});
   }
@@ -266,8 +309,9 @@ class AdIndex::Builder {
                          k.text(), "\": bid_micros ", k.bid_micros()));
       }
       index_.positives_.push_back(
-          {index_.keywords_.Add(k.text()), Text(k.text()), TypeOf(k),
-           k.bid_micros() > 0 ? k.bid_micros() : group.bid_micros(), number});
+          {index_.keywords_.Add(k.text()), Stems(k.text()), Text(k.text()),
+           TypeOf(k), k.bid_micros() > 0 ? k.bid_micros() : group.bid_micros(),
+           number});
     }
     entry->positives_end = NumPositives();
     entry->negatives_end = NumNegatives();
@@ -314,7 +358,11 @@ class AdIndex::Builder {
     AddCaps(CapLevel::kAd, number, ad);
     index_.ads_.push_back(std::move(entry));
     index_.ad_enabled_.push_back(Enabled(ad.status()));
-    return absl::OkStatus();
+    if (ad.embedding().empty()) return absl::OkStatus();
+    return Annotate(
+        vectors_.Add(number, absl::MakeConstSpan(ad.embedding().data(),
+                                                 ad.embedding_size())),
+        Named("ad", ad.id()));
   }
 
   // Counting sort of the enabled ads by group.
@@ -357,9 +405,8 @@ class AdIndex::Builder {
   }
 
   // Of a campaign and an ad group together, normalised once per pair.
-  const DocumentTargeting& TargetingOf(const Document& document,
+  const DocumentTargeting& TargetingOf(const GroupEntry& group,
                                        ConjunctionIndex::Builder* builder) {
-    const GroupEntry& group = index_.groups_[document.group];
     const uint32_t pair[2] = {index_.campaigns_[group.campaign].targeting,
                               group.targeting};
     const auto [it, added] = targetings_.try_emplace(
@@ -379,14 +426,16 @@ class AdIndex::Builder {
 
   AdIndex& index_;
   const AdIndex* const base_;
+  std::unique_ptr<Stemmer> stemmer_;
   std::vector<uint32_t> group_of_ad_;  // [ads], into groups_
   absl::flat_hash_map<uint64_t, DocumentTargeting> targetings_;
+  VectorIndex::Builder vectors_;
 };
 
 void AdIndex::CountOwn() {
-  stats_.advertisers = advertisers_.size();
-  stats_.campaigns = campaigns_.size();
-  stats_.ad_groups = groups_.size();
+  stats_.live_advertisers = advertisers_.size();
+  stats_.live_campaigns = campaigns_.size();
+  stats_.live_ad_groups = groups_.size();
   stats_.ads = ads_.size();
   stats_.servable_ads = 0;
   for (const GroupEntry& g : groups_) {
@@ -397,8 +446,10 @@ void AdIndex::CountOwn() {
 }
 
 absl::StatusOr<std::shared_ptr<const AdIndex>> AdIndex::Build(
-    const v1::Catalog& catalog, int64_t version) {
+    const v1::Catalog& catalog, int64_t version,
+    const AdIndexOptions& options) {
   std::shared_ptr<AdIndex> index(new AdIndex);
+  index->options_ = options;
   RETURN_IF_ERROR(Builder(index.get()).AddAll(catalog));
   index->version_ = version;
   index->CountOwn();
@@ -409,12 +460,15 @@ absl::StatusOr<std::shared_ptr<const AdIndex>> AdIndex::BuildOn(
     std::shared_ptr<const AdIndex> base, const CatalogChanges& changes) {
   CHECK(base->base_ == nullptr);
   std::shared_ptr<AdIndex> index(new AdIndex);
+  index->options_ = base->options_;
   index->base_ = std::move(base);
   RETURN_IF_ERROR(Builder(index.get()).AddAll(changes.part));
   index->version_ = changes.version;
   index->MakeLocals();
   index->MarkDead(changes);
   index->RankNewAds();
+  index->vectors_.SetOrder(
+      [order = Order(*index)](uint32_t ad) { return order.Key(ad); });
   index->CountOwn();
   index->CountOnBase(changes);
   return std::shared_ptr<const AdIndex>(std::move(index));

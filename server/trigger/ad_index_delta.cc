@@ -88,29 +88,29 @@ void AdIndex::RankNewAds() {
 // From the counts of this part alone to those of all.
 void AdIndex::CountOnBase(const CatalogChanges& changes) {
   const AdIndexStats& base = base_->stats_;
-  stats_.ad_groups += base.ad_groups;
+  stats_.live_ad_groups += base.live_ad_groups;
   stats_.ads += base.ads;
   stats_.servable_ads += base.servable_ads;
   for (size_t i = 0; i < base_->groups_.size(); ++i) {
     if (!Has(dead_groups_, static_cast<uint32_t>(i))) continue;
     const GroupEntry& group = base_->groups_[i];
     const uint32_t enabled = group.ads_end - group.ads_begin;
-    --stats_.ad_groups;
+    --stats_.live_ad_groups;
     stats_.ads -= enabled + group.paused_ads;
     if (group.enabled && base_->campaigns_[group.campaign].enabled) {
       stats_.servable_ads -= enabled;
     }
   }
   // Those of both parts are counted once; new ones have numbers of their own.
-  stats_.campaigns = numbers_.campaigns;
-  stats_.advertisers = numbers_.advertisers;
+  stats_.live_campaigns = numbers_.campaigns;
+  stats_.live_advertisers = numbers_.advertisers;
   for (const v1::EntityKey& key : changes.keys) {
     if (key.type() == v1::ENTITY_TYPE_CAMPAIGN) {
-      stats_.campaigns -= base_->campaign_by_id_.contains(key.id()) &&
-                          !campaign_by_id_.contains(key.id());
+      stats_.live_campaigns -= base_->campaign_by_id_.contains(key.id()) &&
+                               !campaign_by_id_.contains(key.id());
     } else if (key.type() == v1::ENTITY_TYPE_ADVERTISER) {
-      stats_.advertisers -= base_->advertiser_by_id_.contains(key.id()) &&
-                            !advertiser_by_id_.contains(key.id());
+      stats_.live_advertisers -= base_->advertiser_by_id_.contains(key.id()) &&
+                                 !advertiser_by_id_.contains(key.id());
     }
   }
 }

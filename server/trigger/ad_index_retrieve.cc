@@ -2,8 +2,11 @@
 // Hot path: no allocation after warm-up, no locks, no logging.
 #include <algorithm>
 
+#include "features/text.h"
 #include "server/trigger/ad_index.h"
+#include "server/trigger/ad_index_order.h"
 #include "server/trigger/sort_distinct.h"
+#include "server/trigger/stemmer.h"
 
 namespace adrank {
 namespace {
@@ -42,32 +45,14 @@ v1::NoAdReason EmptyReason(const Retrieval& retrieval) {
                        : v1::NO_AD_REASON_FREQUENCY_CAP;
 }
 
-// Best bid first, then the order of ids.
-class AdIndex::Order {
- public:
-  explicit Order(const AdIndex& index)
-      : ranks_(index.new_ad_ranks_.data()),
-        base_(index.base_ == nullptr ? index.size() : index.base_->size()) {}
-
-  bool operator()(const AdMatch& a, const AdMatch& b) const {
-    return a.bid_micros != b.bid_micros ? a.bid_micros > b.bid_micros
-                                        : Key(a.ad) < Key(b.ad);
-  }
-
- private:
-  // The base's numbers are in the order of ids, so are those of new ads, each
-  // of which stands before the first of the base with a greater id.
-  uint64_t Key(uint32_t ad) const {
-    return ad < base_ ? uint64_t{ad} << 32 | 0xffffffffu
-                      : uint64_t{ranks_[ad - base_]} << 32 | (ad - base_);
-  }
-
-  const uint32_t* ranks_;
-  const size_t base_;
-};
-
 void AdIndex::Retrieve(const RetrieveRequest& request, size_t limit,
                        RetrieveScratch* scratch, Retrieval* out) const {
+  RetrieveBy(request, true, true, limit, scratch, out);
+}
+
+void AdIndex::RetrieveBy(const RetrieveRequest& request, bool keywords,
+                         bool targeting, size_t limit, RetrieveScratch* scratch,
+                         Retrieval* out) const {
   out->matches.clear();
   out->matched = out->filtered = 0;
   std::fill(std::begin(out->filtered_by), std::end(out->filtered_by), 0);
@@ -80,8 +65,14 @@ void AdIndex::Retrieve(const RetrieveRequest& request, size_t limit,
     return;
   }
   Resolve(request, scratch);
-  Search search = {request.context->time_ms(),    limit,   nullptr,
-                   &scratch->parts[PartOf(this)], scratch, out};
+  Search search = {request.context->time_ms(),
+                   limit,
+                   nullptr,
+                   &scratch->parts[PartOf(this)],
+                   scratch,
+                   out,
+                   keywords,
+                   targeting};
   bool by_keyword = false;
   size_t middle = 0;
   if (base_ != nullptr) {
@@ -122,8 +113,34 @@ void AdIndex::Merge(size_t middle, RetrieveScratch* scratch,
   matches.swap(scratch->merged);
 }
 
+RetrieveScratch::RetrieveScratch() = default;
+RetrieveScratch::~RetrieveScratch() = default;
+RetrieveScratch::RetrieveScratch(RetrieveScratch&&) = default;
+RetrieveScratch& RetrieveScratch::operator=(RetrieveScratch&&) = default;
+
+void AdIndex::StemQuery(absl::string_view query,
+                        RetrieveScratch* scratch) const {
+  scratch->stemmed = 0;
+  if (!by_stems() || query.empty()) return;
+  std::unique_ptr<Stemmer>& stemmer = scratch->stemmer;
+  if (stemmer == nullptr || stemmer->language() != options_.stemmer_language) {
+    // Build checked the language.
+    stemmer = *Stemmer::Create(options_.stemmer_language);
+  }
+  ResolvedQuery& words = scratch->parts[0].stems;
+  TokenizeInto(query, &words.normalized, &words.words);
+  for (const absl::string_view word : words.words) {
+    if (scratch->stems.size() == scratch->stemmed) {
+      scratch->stems.emplace_back();
+    }
+    const absl::string_view stem = stemmer->Stem(word);
+    scratch->stems[scratch->stemmed++].assign(stem.data(), stem.size());
+  }
+}
+
 void AdIndex::Resolve(const RetrieveRequest& request,
                       RetrieveScratch* scratch) const {
+  StemQuery(request.context->query(), scratch);
   if (base_ != nullptr) {
     base_->ResolvePart(request, scratch, &scratch->parts[0]);
   }
@@ -138,6 +155,9 @@ void AdIndex::ResolvePart(const RetrieveRequest& request,
                           RetrieveScratch::Part* part) const {
   targeting_.Resolve(*request.context, &part->context);
   keywords_.Resolve(request.context->query(), &part->query);
+  if (by_stems()) {
+    stems_.ResolveWords(scratch->stems, scratch->stemmed, &part->stems);
+  }
   part->negatives =
       negatives_index_.MatchesAny(keywords_, part->query, &scratch->keywords);
 }
@@ -171,35 +191,65 @@ void AdIndex::ResolveBlocked(const RetrieveRequest& request,
 
 bool AdIndex::SearchPart(const Search& search) const {
   const size_t before = search.out->matches.size();
-  RetrieveByKeyword(search);
+  if (search.keywords) RetrieveByKeyword(search);
   const bool by_keyword = search.out->matches.size() > before;
-  RetrieveTargeted(search);
+  if (search.targeting) RetrieveTargeted(search);
   return by_keyword;
 }
 
-// Keywords are numbered by group, and in a group so that the first match is
-// the one to report: ascending, each group's first is its own.
+v1::MatchType AdIndex::TypeOfMatch(const PositiveKeyword& keyword,
+                                   const RetrieveScratch::Part& part) const {
+  if (!by_stems()) {
+    return keywords_.Matches(keyword.tokens, keyword.type, part.query)
+               ? keyword.type
+               : v1::MATCH_TYPE_UNSPECIFIED;
+  }
+  // Words that match have stems that do.
+  if (!stems_.Matches(keyword.stems, keyword.type, part.stems)) {
+    return v1::MATCH_TYPE_UNSPECIFIED;
+  }
+  if (keyword.type == v1::MATCH_TYPE_BROAD ||
+      keywords_.Matches(keyword.tokens, keyword.type, part.query)) {
+    return keyword.type;
+  }
+  return keyword.type == v1::MATCH_TYPE_EXACT ? v1::MATCH_TYPE_NEAR_EXACT
+                                              : v1::MATCH_TYPE_NEAR_PHRASE;
+}
+
+// Keywords are numbered by group, and in a group by type, then so that the
+// first match is the one to report: ascending, each group's first is its own,
+// but for one of the same type that matches by its words and not by stems.
 void AdIndex::RetrieveByKeyword(const Search& search) const {
   RetrieveScratch* scratch = search.scratch;
+  const RetrieveScratch::Part& part = *search.part;
   std::vector<uint32_t>& found = scratch->positives;
-  keyword_index_.Match(keywords_, search.part->query, &scratch->keywords,
+  keyword_index_.Match(by_stems() ? stems_ : keywords_,
+                       by_stems() ? part.stems : part.query, &scratch->keywords,
                        &found);
   SortDistinct(0, static_cast<uint32_t>(positives_.size()), &scratch->bitmap,
                &found);
   const auto first_text = static_cast<uint32_t>(
       base_ == nullptr ? 0 : base_->keyword_texts_.size());
-  uint32_t previous = AdMatch::kNoKeyword;
-  for (const uint32_t i : found) {
-    const PositiveKeyword& k = positives_[i];
-    if (k.group == previous) continue;
-    previous = k.group;
-    if (search.dead != nullptr && Has(*search.dead, k.group)) continue;
-    const GroupEntry& group = groups_[k.group];
+  for (size_t i = 0, next = 0; i < found.size(); i = next) {
+    const PositiveKeyword* best = &positives_[found[i]];
+    v1::MatchType type = by_stems() ? TypeOfMatch(*best, part) : best->type;
+    for (next = i + 1;
+         next < found.size() && positives_[found[next]].group == best->group;
+         ++next) {
+      const PositiveKeyword& other = positives_[found[next]];
+      if (type != best->type && other.type == best->type &&
+          TypeOfMatch(other, part) == other.type) {
+        best = &other;
+        type = other.type;
+      }
+    }
+    if (search.dead != nullptr && Has(*search.dead, best->group)) continue;
+    const GroupEntry& group = groups_[best->group];
     if (!MatchTargeting(group, &search.part->context)) continue;
     AdMatch match;
-    match.match_type = k.type;
-    match.keyword = first_text + k.text;
-    match.bid_micros = k.bid_micros;
+    match.match_type = type;
+    match.keyword = first_text + best->text;
+    match.bid_micros = best->bid_micros;
     AddGroup(group, match, search);
   }
 }

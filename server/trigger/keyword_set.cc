@@ -9,7 +9,10 @@
 namespace adrank {
 
 uint32_t KeywordSet::Add(absl::string_view text) {
-  const std::vector<std::string> words = Tokenize(text);
+  return AddWords(Tokenize(text));
+}
+
+uint32_t KeywordSet::AddWords(absl::Span<const std::string> words) {
   const auto [it, added] = texts_.try_emplace(
       absl::StrJoin(words, " "), static_cast<uint32_t>(entries_.size()));
   if (!added) return it->second;
@@ -32,12 +35,22 @@ void KeywordSet::Resolve(absl::string_view query, ResolvedQuery* out) const {
   out->words.clear();
   if (query.empty() || ids_.empty()) return;
   TokenizeInto(query, &out->normalized, &out->words);
-  for (const absl::string_view word : out->words) {
-    const auto it = ids_.find(word);
-    const uint32_t token = it == ids_.end() ? kUnknownToken : it->second;
-    out->tokens.push_back(token);
-    if (token != kUnknownToken) out->signature |= SignatureBit(token);
-  }
+  for (const absl::string_view word : out->words) PushWord(word, out);
+}
+
+void KeywordSet::ResolveWords(const std::vector<std::string>& words, size_t n,
+                              ResolvedQuery* out) const {
+  out->tokens.clear();
+  out->signature = 0;
+  if (ids_.empty()) return;
+  for (size_t i = 0; i < n; ++i) PushWord(words[i], out);
+}
+
+void KeywordSet::PushWord(absl::string_view word, ResolvedQuery* out) const {
+  const auto it = ids_.find(word);
+  const uint32_t token = it == ids_.end() ? kUnknownToken : it->second;
+  out->tokens.push_back(token);
+  if (token != kUnknownToken) out->signature |= SignatureBit(token);
 }
 
 bool KeywordSet::Verify(const Entry& entry, v1::MatchType type,

@@ -32,6 +32,8 @@ class KeywordSet {
   // Number of the text's token sequence. A text without words is legal and
   // matches nothing.
   uint32_t Add(absl::string_view text);
+  // The same of words that are known already.
+  uint32_t AddWords(absl::Span<const std::string> words);
 
   size_t size() const { return entries_.size(); }
   size_t words() const { return ids_.size(); }
@@ -42,6 +44,9 @@ class KeywordSet {
   }
 
   void Resolve(absl::string_view query, ResolvedQuery* out) const;
+  // Of the first `n` of words; uses nothing of *out but tokens and signature.
+  void ResolveWords(const std::vector<std::string>& words, size_t n,
+                    ResolvedQuery* out) const;
 
   // EXACT: the query's words are the keyword's. PHRASE: they contain them,
   // adjacent and in order. BROAD (and UNSPECIFIED): each word of the keyword is
@@ -59,6 +64,7 @@ class KeywordSet {
     uint64_t signature;
     uint32_t begin, end;  // into tokens_
   };
+  void PushWord(absl::string_view word, ResolvedQuery* out) const;
   bool Verify(const Entry& entry, v1::MatchType type,
               const ResolvedQuery& query) const;
 

@@ -56,6 +56,17 @@ std::optional<Disjunction> And(const Disjunction& a, const Disjunction& b) {
 
 std::optional<std::vector<Literals>> TargetingSet::NormalForm(
     absl::Span<const uint32_t> expressions) const {
+  // Most are plain conjunctions.
+  Literals literals;
+  if (std::all_of(expressions.begin(), expressions.end(), [&](uint32_t e) {
+        return AppendConjunction(roots_[e], false, &literals);
+      })) {
+    std::sort(literals.begin(), literals.end());
+    literals.erase(std::unique(literals.begin(), literals.end()),
+                   literals.end());
+    auto both = Conjoin(literals, {});
+    return both.has_value() ? Disjunction{*std::move(both)} : Disjunction();
+  }
   Disjunction result(1);
   for (const uint32_t expression : expressions) {
     std::optional<Disjunction> next = Normalize(roots_[expression], false);
@@ -64,6 +75,30 @@ std::optional<std::vector<Literals>> TargetingSet::NormalForm(
     result = *std::move(next);
   }
   return result;
+}
+
+bool TargetingSet::AppendConjunction(uint32_t node, bool negated,
+                                     Literals* out) const {
+  const Node& n = nodes_[node];
+  if (n.is_leaf()) {
+    // No value at all: false.
+    if (n.leaf.general() && !predicates_.is_range(n.leaf) &&
+        predicates_.set(n.leaf).empty()) {
+      return negated;
+    }
+    out->push_back(negated ? n.leaf.Negation() : n.leaf);
+    return true;
+  }
+  const bool negate_children = negated != (n.op == Op::kNoneOf);
+  const bool conjunction = negated == (n.op == Op::kAnyOf);
+  // One alternative is itself; none is false.
+  if (!conjunction && (node + 1 == n.end || nodes_[node + 1].end != n.end)) {
+    return false;
+  }
+  for (uint32_t child = node + 1; child < n.end; child = nodes_[child].end) {
+    if (!AppendConjunction(child, negate_children, out)) return false;
+  }
+  return true;
 }
 
 std::optional<std::vector<Literals>> TargetingSet::Normalize(

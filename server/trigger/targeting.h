@@ -141,6 +141,9 @@ class TargetingSet {
   bool Evaluate(uint32_t node, const ResolvedContext& resolved) const;
   std::optional<std::vector<Literals>> Normalize(uint32_t node,
                                                  bool negated) const;
+  // Appends the literals of a node that is one conjunction, or its negation;
+  // false when it is not.
+  bool AppendConjunction(uint32_t node, bool negated, Literals* out) const;
   std::string Print(uint32_t node) const;
   std::string Failure(uint32_t node, const ResolvedContext& resolved) const;
   std::string LeafFailure(const Node& leaf,

@@ -70,12 +70,14 @@ std::string TargetingSet::LeafFailure(const Node& leaf,
   return Print(self);
 }
 
+// Symbols are numbered in the order of creation.
 std::pair<const TargetingSet::Place*, uint32_t> TargetingSet::CircleOf(
     const Node& leaf) const {
+  const uint32_t symbol = leaf.leaf.number();
   for (const Place& place : places_) {
-    const auto it = std::find(place.symbols.begin(), place.symbols.end(),
-                              leaf.leaf.number());
-    if (it != place.symbols.end()) {
+    const auto it = std::lower_bound(place.symbols.begin(),
+                                     place.symbols.end(), symbol);
+    if (it != place.symbols.end() && *it == symbol) {
       return {&place, static_cast<uint32_t>(it - place.symbols.begin())};
     }
   }
@@ -83,10 +85,10 @@ std::pair<const TargetingSet::Place*, uint32_t> TargetingSet::CircleOf(
 }
 
 uint32_t TargetingSet::WindowOf(const Node& leaf) const {
-  return static_cast<uint32_t>(std::find(window_symbols_.begin(),
-                                         window_symbols_.end(),
-                                         leaf.leaf.number()) -
-                               window_symbols_.begin());
+  return static_cast<uint32_t>(
+      std::lower_bound(window_symbols_.begin(), window_symbols_.end(),
+                       leaf.leaf.number()) -
+      window_symbols_.begin());
 }
 
 std::string TargetingSet::Print(uint32_t node) const {

@@ -31,6 +31,10 @@ def trainer_config(scratch, extra=""):
     path.write_text("\n".join([
         f'data_dir: "{scratch.path}/data"', f'model_dir: "{scratch.path}/models"',
         *lines,
+        # The simulated days alone: clicks of a die, as below, are no evidence for
+        # or against a model.
+        'data { train_end: "2026-01-06" calibration_end: "2026-01-07" '
+        'evaluation_end: "2026-01-08" }',
         # A tiny market: keep only the bounds that matter here.
         "gate { min_examples: 100 min_clicks: 10 max_ne_increase: 0.5 "
         "min_calibration: 0.5 max_calibration: 2 max_ne: 2 }", extra]) + "\n")

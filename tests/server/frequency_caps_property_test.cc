@@ -344,8 +344,10 @@ TEST(FrequencyCapsProperty, C1HoldsForCapsThatAreCountedCoarsely) {
   uint64_t at_cap = 0;
   EXPECT_EQ(oracle.Excess([](const auto&) { return true; }, &at_cap), 0);
   EXPECT_LT(possible, 3000u) << "the caps never bound";
-  // Each impression counts at most 1/128 of a window longer than it should.
-  EXPECT_GE(accepted, possible * 127 / 128);
+  // Each impression counts at most 1/128 of a window longer than it should, so
+  // the second and the third week's begin up to 79 minutes later each, in which
+  // 27 requests come.
+  EXPECT_LE(possible - accepted, 2 * 27);
   EXPECT_LE(accepted, possible);
   ASSERT_OK_AND_ASSIGN(const CapRow row, caps.Lookup("u"));
   EXPECT_LE(row.size(), 3 * kExactRecords);

@@ -102,6 +102,61 @@ TEST_F(CatalogStoreTest, OneBatchMayBuildAWholeTreeAndSurvivesReopening) {
   EXPECT_EQ(loaded.first.ads(1).id(), "x");
 }
 
+TEST_F(CatalogStoreTest, LoadChangesReadsWhatChangedAndWhatIsAroundIt) {
+  Apply({Advertiser("a"), Campaign("c", "a"), Campaign("d", "a"),
+         AdGroup("g", "c"), AdGroup("h", "c"), AdGroup("i", "d"), Ad("x", "g"),
+         Ad("y", "g"), Ad("z", "h"), Ad("w", "i")});
+  const auto load = [&](int64_t since, std::vector<std::string> also = {},
+                        size_t max_groups = 100) {
+    return store_->LoadChanges(
+        since, [&](absl::Span<const v1::EntityKey>) { return also; },
+        max_groups);
+  };
+  const auto text = [](const absl::StatusOr<CatalogChanges>& changes) {
+    EXPECT_OK(changes);
+    std::string ids;
+    for (const auto& e : changes->part.advertisers()) ids += e.id();
+    ids += " ";
+    for (const auto& e : changes->part.campaigns()) ids += e.id();
+    ids += " ";
+    for (const auto& e : changes->part.ad_groups()) ids += e.id();
+    ids += " ";
+    for (const auto& e : changes->part.ads()) ids += e.id();
+    ids += " ";
+    for (const auto& key : changes->keys) ids += key.id();
+    return ids;
+  };
+  // Since the start: everything; since now: nothing.
+  EXPECT_EQ(text(load(0)), "a cd ghi wxyz acdghiwxyz");
+  EXPECT_EQ(text(load(1)), "    ");
+  // An ad that moves: the group it is in; the one it was in on demand.
+  Apply({Ad("z", "i")});
+  EXPECT_EQ(text(load(1)), "a d i wz z");
+  EXPECT_EQ(text(load(1, {"h", "no such"})), "a cd hi wz z");
+  // A campaign: all its groups. Twice is once.
+  Apply({Campaign("c", "a")});
+  Apply({Campaign("c", "a")});
+  auto changes = load(2);
+  EXPECT_EQ(text(changes), "a c gh xy c");
+  EXPECT_EQ(changes->version, 4);
+  // What is gone is named, and not there.
+  Apply({Remove(AdKey("x")), Remove(AdKey("y"))});
+  EXPECT_EQ(text(load(4)), "    xy");
+  EXPECT_EQ(text(load(4, {"g"})), "a c g  xy");
+  // An advertiser: everything below.
+  Apply({Advertiser("a")});
+  EXPECT_EQ(text(load(5)), "a cd ghi wz a");
+  EXPECT_THAT(load(5, {}, 2),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("more than 2 ad groups changed")));
+  // A store opened anew knows no changes of before.
+  Reopen();
+  EXPECT_EQ(text(load(6)), "    ");
+  EXPECT_THAT(load(5), StatusIs(absl::StatusCode::kOutOfRange,
+                                HasSubstr("since version 5 are not known")));
+  EXPECT_THAT(load(7), StatusIs(absl::StatusCode::kOutOfRange, HasSubstr("7")));
+}
+
 TEST_F(CatalogStoreTest, AnEntityNeedsItsParent) {
   ApplyResult result = Apply({Advertiser("a"), AdGroup("g", "nope")});
   EXPECT_OK(result.errors[0]);
