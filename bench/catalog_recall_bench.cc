@@ -32,6 +32,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "base/hash.h"
 #include "base/rng.h"
@@ -70,17 +71,34 @@ bool ForEachLine(const std::string& path, F f) {
   return true;
 }
 
-// "upc","name","manufacturer",...; quotes inside are not doubled there.
+// The cell at the start of *line, which loses it and its comma: quoted, with
+// quotes inside written \", or a blank for nothing.
+std::string TakeCell(absl::string_view* line) {
+  std::string cell;
+  if (!absl::ConsumePrefix(line, "\"")) {
+    const size_t comma = std::min(line->find(','), line->size());
+    line->remove_prefix(std::min(comma + 1, line->size()));
+    return cell;
+  }
+  while (!line->empty() && line->front() != '"') {
+    if (line->front() == '\\' && line->size() > 1) line->remove_prefix(1);
+    cell.push_back(line->front());
+    line->remove_prefix(1);
+  }
+  absl::ConsumePrefix(line, "\"");
+  absl::ConsumePrefix(line, ",");
+  return cell;
+}
+
+// "upc","name","manufacturer",...
 std::vector<Product> ReadProducts(const std::string& path) {
   std::vector<Product> products;
   absl::flat_hash_set<std::string> seen;
   ForEachLine(path, [&](absl::string_view line) {
-    std::vector<std::string> cells = absl::StrSplit(line, "\",\"");
-    if (cells.size() < 3) return;
     Product p;
-    p.id = absl::StrReplaceAll(cells[0], {{"\"", ""}});
-    p.name = cells[1];
-    p.manufacturer = cells[2];
+    p.id = TakeCell(&line);
+    p.name = TakeCell(&line);
+    p.manufacturer = TakeCell(&line);
     p.words = Tokenize(p.name);
     if (!p.words.empty() && seen.insert(p.id).second) products.push_back(p);
   });
