@@ -126,7 +126,7 @@ show "${ctl[@]}" rank --user u17 "${page[@]}" --query "$query"
 explain_espresso() {
   printf '\033[2m$ %s\033[0m\n' "${ctl[*]} explain $* --ad espresso-1"
   "${ctl[@]}" explain "$@" --ad espresso-1 |
-    awk '$1 == "espresso-1:" { on = 1 } on && /^$/ { exit } on'
+    awk '$1 == "espresso-1:" { on = 1 } /^$/ { on = 0 } on'
 }
 
 say "What set the price of its click"

@@ -77,6 +77,7 @@ void FillRanked(const AdIndex& index, const RankTrace& trace,
   }
   const absl::string_view keyword = index.keyword(c.keyword);
   out->set_keyword(keyword.data(), keyword.size());
+  out->set_similarity(c.similarity);
   out->set_propensity(slot.propensity);
   out->set_pacing_multiplier(c.pacing_multiplier);
   const AuctionAd& ad = trace.auction_ads[slot.ad];

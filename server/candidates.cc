@@ -25,6 +25,7 @@ void TakeMatches(const AdIndex& index, RankTrace* trace) {
     c.pacing_multiplier = trace->terms.Multiplier(index.ad(match.ad).campaign);
     c.match_type = match.match_type;
     c.keyword = match.keyword;
+    c.similarity = match.similarity;
     trace->candidates.push_back(c);
   }
 }
@@ -94,16 +95,19 @@ void TakeAllNamed(const AdIndex& index, const v1::RankRequest& request,
 
 RetrieveRequest AskFor(const v1::RankRequest& request, const RankTrace& trace) {
   return {&trace.context, &request.blocked_advertiser_ids(), &trace.terms,
-          &request.blocked_ad_ids(), &request.blocked_categories()};
+          &request.blocked_ad_ids(), &request.blocked_categories(),
+          absl::MakeConstSpan(request.query_embedding().data(),
+                              request.query_embedding_size())};
 }
 
 void FindCandidates(const AdIndex& index, const v1::RankRequest& request,
+                    const SourceQuota& quota, float min_similarity,
                     size_t limit, RankTrace* trace) {
   if (!request.candidates().empty()) {
     TakeAllNamed(index, request, limit, trace);
   } else {
-    index.Retrieve(AskFor(request, *trace), limit, &trace->retrieve_scratch,
-                   &trace->retrieval);
+    index.RetrieveSources(AskFor(request, *trace), quota, min_similarity, limit,
+                          &trace->retrieve_scratch, &trace->retrieval);
     TakeMatches(index, trace);
   }
   for (const RankCandidate& c : trace->candidates) {

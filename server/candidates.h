@@ -8,10 +8,12 @@
 
 namespace adrank {
 
-// Sets trace->retrieval, candidates and items: at most `limit`, best bid first.
-// REQUIRES: trace->context and terms are the request's; candidates and items
-// are empty.
+// Sets trace->retrieval, candidates and items: at most `limit`, best bid first;
+// `quota` and min_similarity as in AdIndex::RetrieveSources.
+// REQUIRES: CheckQueryEmbedding is OK; trace->context and terms are the
+// request's; candidates and items are empty.
 void FindCandidates(const AdIndex& index, const v1::RankRequest& request,
+                    const SourceQuota& quota, float min_similarity,
                     size_t limit, RankTrace* trace);
 
 // What the trigger is asked for the request that `trace` is of.

@@ -57,6 +57,7 @@ class Explainer {
     out->set_ad_id(c.snapshot->ad_id());
     out->set_match_type(c.match_type);
     out->set_keyword(std::string(serving_.index->keyword(c.keyword)));
+    out->set_similarity(c.similarity);
     out->set_pctr(trace_.prediction.pctrs(placement)[i]);
     out->set_logit(trace_.prediction.logits(placement)[i]);
     out->set_bid_micros(c.bid_micros);

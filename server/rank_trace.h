@@ -47,6 +47,7 @@ struct RankCandidate {
   float pacing_multiplier = 1;
   v1::MatchType match_type = v1::MATCH_TYPE_UNSPECIFIED;
   uint32_t keyword = AdMatch::kNoKeyword;
+  float similarity = 0;  // of AdMatch
   // The index's or the request's; same as item.snapshot.
   const v1::AdSnapshot* snapshot = nullptr;
 };

@@ -86,6 +86,15 @@ absl::StatusOr<std::unique_ptr<const RankingPipeline>> RankingPipeline::Create(
         "rank.reserve_micros: ", reserve, " not in [0, ", kMaxBidMicros, "]"));
   }
   pipeline->reserve_micros_ = reserve;
+  ASSIGN_OR_RETURN(
+      pipeline->quota_,
+      SourceQuota::Create(config.trigger(), pipeline->limits_.max_candidates));
+  const double similarity = config.trigger().min_similarity();
+  if (!(similarity >= -1 && similarity <= 1)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "trigger.min_similarity: ", similarity, " not in [-1, 1]"));
+  }
+  pipeline->min_similarity_ = static_cast<float>(similarity);
   ASSIGN_OR_RETURN(pipeline->auction_options_,
                    AuctionOptions::Create(config.rank()));
   ASSIGN_OR_RETURN(pipeline->exploration_,
@@ -145,7 +154,7 @@ void RankingPipeline::Trigger(const AdIndex& index,
                               RankTrace* trace) const {
   const size_t limit = request.max_candidates() != 0 ? request.max_candidates()
                                                      : limits_.max_candidates;
-  FindCandidates(index, request, limit, trace);
+  FindCandidates(index, request, quota_, min_similarity_, limit, trace);
 }
 
 absl::Status RankingPipeline::PredictItems(const ServingSnapshot& serving,
@@ -217,6 +226,7 @@ absl::Status RankingPipeline::Rank(const ServingSnapshot& serving,
   const absl::Time deadline =
       Deadline(stages.start, request.deadline_ms(), call.deadline);
   const AdIndex& index = *serving.index;
+  RETURN_IF_ERROR(CheckQueryEmbedding(request, index.vector_dims()));
   SetContext(request.context(), stages.start, trace);
   SetPlacements(request, trace);
   BeginAdmission(index, call, trace);

@@ -33,6 +33,7 @@ class RankingPipeline {
 
   const RequestLimits& limits() const { return limits_; }
   double prior_ctr() const { return prior_ctr_; }
+  const SourceQuota& quota() const { return quota_; }
   // Of all that this configuration can change in an answer.
   uint64_t config_fingerprint() const { return config_fingerprint_; }
   const ExplorationPolicy& exploration() const { return exploration_; }
@@ -98,6 +99,8 @@ class RankingPipeline {
   AuctionOptions auction_options_;
   ExplorationPolicy exploration_;
   double prior_ctr_ = 0.01;
+  SourceQuota quota_;
+  float min_similarity_ = 0;
   uint64_t config_fingerprint_ = 0;
 };
 

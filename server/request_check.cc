@@ -214,6 +214,22 @@ absl::Status CheckIds(
   return absl::OkStatus();
 }
 
+absl::Status CheckEmbedding(const v1::RankRequest& request) {
+  const auto& vector = request.query_embedding();
+  if (vector.empty()) return absl::OkStatus();
+  RETURN_IF_ERROR(CheckSize("query_embedding", vector.size(), kMaxEmbedding));
+  bool zero = true;
+  for (int i = 0; i < vector.size(); ++i) {
+    if (!std::isfinite(vector[i])) {
+      return Wrong(At("query_embedding", i), "not finite");
+    }
+    zero = zero && vector[i] == 0;
+  }
+  if (!zero) return absl::OkStatus();
+  return Wrong("query_embedding",
+               "all components are 0: no direction; leave it empty");
+}
+
 absl::StatusOr<uint32_t> Limit(absl::string_view field, uint32_t value,
                                uint32_t fallback, uint32_t max) {
   if (value == 0) return fallback;
@@ -254,12 +270,20 @@ absl::Status CheckRequest(const v1::RankRequest& request,
   RETURN_IF_ERROR(CheckCandidatesDiffer(request.candidates()));
   RETURN_IF_ERROR(CheckIds("blocked_advertiser_ids",
                            request.blocked_advertiser_ids(), kMaxBlocked));
+  RETURN_IF_ERROR(CheckEmbedding(request));
   RETURN_IF_ERROR(
       CheckIds("blocked_ad_ids", request.blocked_ad_ids(), kMaxBlocked));
   RETURN_IF_ERROR(CheckIds("blocked_categories", request.blocked_categories(),
                            kMaxBlocked));
   return CheckSize("max_candidates", request.max_candidates(),
                    limits.max_candidates);
+}
+
+absl::Status CheckQueryEmbedding(const v1::RankRequest& request, size_t dims) {
+  const auto size = static_cast<size_t>(request.query_embedding_size());
+  if (size == 0 || dims == 0 || size == dims) return absl::OkStatus();
+  return Wrong("query_embedding",
+               absl::StrCat(size, " components, the ads' vectors have ", dims));
 }
 
 absl::Status CheckRequest(const v1::PredictRequest& request,
@@ -274,6 +298,22 @@ absl::Status CheckRequest(const v1::ExplainRequest& request,
                           const RequestLimits& limits) {
   RETURN_IF_ERROR(Under("request", CheckRequest(request.request(), limits)));
   return CheckIds("ad_ids", request.ad_ids(), kMaxExplained);
+}
+
+absl::Status CheckEmbeddings(absl::Span<const v1::CatalogOperation> operations,
+                             size_t dims) {
+  for (size_t i = 0; i < operations.size(); ++i) {
+    const v1::Ad& ad = operations[i].upsert().ad();
+    const auto size = static_cast<size_t>(ad.embedding_size());
+    if (size == 0) continue;
+    if (dims == 0) dims = size;
+    if (size == dims) continue;
+    return Wrong(At("operations", static_cast<int>(i)),
+                 absl::StrCat("ad \"", ad.id(), "\": embedding has ", size,
+                              " components, the catalogue's have ", dims,
+                              "; for another length clear those first"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace adrank

@@ -6,6 +6,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "proto/catalog.pb.h"
 #include "proto/ranking_service.pb.h"
 #include "proto/server_config.pb.h"
 
@@ -32,6 +34,8 @@ inline constexpr size_t kMaxTextBytes = 1024;
 inline constexpr int kMaxValues = 1024;
 // Advertisers, ads and categories that one request may block, each.
 inline constexpr int kMaxBlocked = 1000;
+// Components of a query_embedding.
+inline constexpr int kMaxEmbedding = 2048;
 // Ads that one ExplainRequest may name.
 inline constexpr int kMaxExplained = 100;
 
@@ -43,9 +47,19 @@ absl::Status CheckRequest(const v1::RankRequest& request,
                           const RequestLimits& limits);
 absl::Status CheckRequest(const v1::PredictRequest& request,
                           const RequestLimits& limits);
+// A query_embedding has as many components as the ads' vectors, `dims`; any
+// number when no ad has one (0).
+absl::Status CheckQueryEmbedding(const v1::RankRequest& request, size_t dims);
 // Paths of the inner request begin with "request.".
 absl::Status CheckRequest(const v1::ExplainRequest& request,
                           const RequestLimits& limits);
+
+// The ads put in have vectors of `dims` components, which those of the
+// catalogue have; of as many as the first when that has none (0).
+// InvalidArgument names the operation and the ad: with it in the catalogue no
+// index could be built.
+absl::Status CheckEmbeddings(absl::Span<const v1::CatalogOperation> operations,
+                             size_t dims);
 
 }  // namespace adrank
 

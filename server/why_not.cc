@@ -304,6 +304,14 @@ bool WhyNot::BeyondLimit(const std::string& ad_id,
   const AdIndex& index = *serving_.index;
   const size_t limit = trace_->candidates.size();
   out->set_stage(v1::RANKING_STAGE_RETRIEVAL);
+  if (pipeline_.quota().sum() > 0 || !request_.query_embedding().empty()) {
+    // Which bid would do depends on what each source found.
+    out->set_outcome(absl::StrCat("not predicted: ", limit,
+                                  " candidates of the sources' quotas, and of "
+                                  "the highest bids beside them, fill the "
+                                  "limit of candidates"));
+    return true;
+  }
   std::string text = "not predicted";
   if (limit > 0) {
     absl::StrAppend(

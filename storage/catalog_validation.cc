@@ -23,6 +23,8 @@ constexpr size_t kMaxKeywordBytes = 80;
 constexpr int kMaxKeywordWords = 10;
 constexpr int kMaxNodes = 256;
 constexpr int kMaxDepth = 32;
+// VectorIndex::kMaxDims.
+constexpr int kMaxEmbedding = 2048;
 constexpr size_t kMaxEntityBytes = 1 << 20;
 constexpr double kMaxRadiusKm = 20038;
 // The auction compares bid x pctr exactly up to here.
@@ -450,6 +452,23 @@ absl::Status Check(const v1::AdGroup& e) {
   return absl::OkStatus();
 }
 
+absl::Status CheckEmbedding(const v1::Ad& e) {
+  if (e.embedding_size() > kMaxEmbedding) {
+    return Bad("embedding", absl::StrCat("has ", e.embedding_size(),
+                                         " components; at most ",
+                                         kMaxEmbedding, " are allowed"));
+  }
+  bool zero = true;
+  for (const float x : e.embedding()) {
+    if (!std::isfinite(x)) {
+      return Bad("embedding", "has a component that is not finite");
+    }
+    zero = zero && x == 0;
+  }
+  if (e.embedding().empty() || !zero) return absl::OkStatus();
+  return Bad("embedding", "is 0 in all components");
+}
+
 absl::Status Check(const v1::Ad& e) {
   RETURN_IF_ERROR(CheckId("id", e.id()));
   RETURN_IF_ERROR(CheckId("ad_group_id", e.ad_group_id()));
@@ -466,7 +485,7 @@ absl::Status Check(const v1::Ad& e) {
                  absl::StrCat("has ", Quoted(attribute.name()), " twice"));
     }
   }
-  return absl::OkStatus();
+  return CheckEmbedding(e);
 }
 
 template <typename Entity>

@@ -54,6 +54,7 @@ int main(int argc, char** argv) {
   adrank::AddEventsCommand(line);
   adrank::AddModelsCommand(line);
   adrank::AddStatusCommand(line);
+  adrank::AddRecallCommand(line);
   adrank::AddBudgetsCommand(line);
   adrank::AddCapsCommand(line);
   adrank::AddEvaluatePolicyCommand(line);

@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
 #include "server/reach.h"
+#include "server/request_check.h"
 #include "server/rpc/rpc_scope.h"
 #include "server/trigger/keyword_check.h"
 
@@ -58,6 +59,8 @@ absl::Status CatalogRpc::DoMutate(grpc::ServerContext* context,
   }
   const std::vector<v1::CatalogOperation> operations(
       request.operations().begin(), request.operations().end());
+  RETURN_IF_ERROR(
+      CheckEmbeddings(operations, state_->Current()->index->vector_dims()));
   ApplyOptions options;
   options.partial_failure = request.partial_failure();
   options.validate_only = request.validate_only();

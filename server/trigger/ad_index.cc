@@ -256,10 +256,15 @@ std::string AdIndex::WhyNot(absl::string_view ad_id,
   }
   if (!AnyKeywordMatches(group, part)) {
     const std::string& query = request.context->query();
-    return absl::StrCat(
+    std::string text = absl::StrCat(
         "not matched: no keyword of ", Named("ad_group", group.id),
         query.empty() ? " matches a request without a query"
                       : absl::StrCat(" matches the ", Named("query", query)));
+    if (const auto similarity = SimilarityOf(*ad, request)) {
+      absl::StrAppend(&text, ", and its vector (cosine ", *similarity,
+                      ") is not among the nearest");
+    }
+    return text;
   }
   bool of_campaign;
   if (const NegativeKeyword* k =

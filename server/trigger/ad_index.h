@@ -24,7 +24,9 @@
 #include "server/trigger/conjunction_index.h"
 #include "server/trigger/keyword_index.h"
 #include "server/trigger/keyword_set.h"
+#include "server/trigger/source_merge.h"
 #include "server/trigger/targeting.h"
+#include "server/trigger/vector_index.h"
 #include "storage/event_log.h"
 
 namespace adrank {
@@ -63,15 +65,6 @@ inline constexpr size_t kVetoes = 6;
 // "frequency_cap": labels of metrics.
 absl::string_view VetoName(Veto veto);
 
-// An ad that matched and was not vetoed.
-struct AdMatch {
-  static constexpr uint32_t kNoKeyword = 0xffffffffu;
-  uint32_t ad = 0;  // AdIndex::ad()
-  v1::MatchType match_type = v1::MATCH_TYPE_TARGETING;
-  uint32_t keyword = kNoKeyword;  // AdIndex::keyword()
-  int64_t bid_micros = 0;         // the keyword's, else the ad group's
-};
-
 struct RetrieveRequest {
   // time_ms is the moment asked about (not 0).
   const v1::Context* context = nullptr;
@@ -84,15 +77,18 @@ struct RetrieveRequest {
   const google::protobuf::RepeatedPtrField<std::string>* blocked_ads = nullptr;
   const google::protobuf::RepeatedPtrField<std::string>* blocked_categories =
       nullptr;
+  // To compare the ads' vectors with. Empty, or AdIndex::vector_dims() finite
+  // components that are not all 0.
+  absl::Span<const float> vector;
 };
 
 struct Retrieval {
   // Best first: bid descending, then ad id ascending.
   std::vector<AdMatch> matches;
-  // Ads whose targeting and keywords match; of them vetoed. An ad that several
-  // vetoes hit is counted once, under the first in the enum's order. Exact
-  // unless truncated; else the search ended early, and they count what it had
-  // met by then: lower bounds, with matched - filtered > matches.size().
+  // Ads that match by targeting, keyword or vector; of them vetoed. An ad that
+  // several vetoes hit is counted once, under the first in the enum's order.
+  // Exact unless truncated; else the search ended early, and they count what it
+  // had met by then: lower bounds, with matched - filtered > matches.size().
   uint32_t matched = 0;
   uint32_t filtered = 0;
   uint32_t filtered_by[kVetoes] = {};
@@ -136,12 +132,28 @@ struct RetrieveScratch {
   std::vector<uint32_t> positives;  // that match the query
   std::vector<uint64_t> bitmap;     // all zero between uses
   std::vector<AdMatch> merged;
+  // Of RetrieveSources.
+  Retrieval by_keyword, by_targeting, by_vector;
+  MergeScratch merge;
+  VectorIndex::Query query_vector;
+  VectorIndex::Top top;
 };
 
 struct AdIndexOptions {
   // Positive keywords match by the stems of their words too; a language of
   // Stemmer. Empty: by the words alone.
   std::string stemmer_language;
+  // Ads with vectors from which similarity is searched approximately.
+  size_t approximate_from = 1000000;
+
+  static AdIndexOptions Of(const v1::TriggerConfig& config) {
+    AdIndexOptions options;
+    options.stemmer_language = config.stemmer_language();
+    if (config.approximate_from() != 0) {
+      options.approximate_from = config.approximate_from();
+    }
+    return options;
+  }
 };
 
 struct AdIndexStats {
@@ -174,6 +186,12 @@ struct AdIndexStats {
 // kMaxConjunctions is looked at by every request, and evaluated. Groups with
 // positive keywords are found by a KeywordIndex, all that match the query;
 // their targeting is evaluated then. Immutable and thread-safe.
+//
+// An ad with a vector answers also a request whose vector is among its nearest,
+// when the targeting is true and nothing vetoes it: its vector stands for
+// keywords there, and its group's positive ones are not asked. How the nearest
+// are searched, all below a threshold that rises or those whose targeting is
+// true, is chosen by what either is likely to cost; both are exact.
 //
 // A catalogue that changed is indexed in time proportional to the change: an
 // index may stand on another, its base, which it shares. It has the ad groups
@@ -260,6 +278,24 @@ class AdIndex {
   // Up to `limit` matches. Clears *out first.
   void Retrieve(const RetrieveRequest& request, size_t limit,
                 RetrieveScratch* scratch, Retrieval* out) const;
+
+  // Up to `limit` matches of all sources, the best that `quota` allows
+  // (MergeSources); by vector those of at least min_similarity. Without quotas
+  // and without a vector: what Retrieve returns. Clears *out first.
+  void RetrieveSources(const RetrieveRequest& request, const SourceQuota& quota,
+                       float min_similarity, size_t limit,
+                       RetrieveScratch* scratch, Retrieval* out) const;
+
+  // Components of the ads' vectors; 0 when no ad has one.
+  size_t vector_dims() const {
+    return vectors_.size() == 0 && base_ != nullptr ? base_->vector_dims()
+                                                    : vectors_.dims();
+  }
+  // Of this index without its base.
+  const VectorIndex& vectors() const { return vectors_; }
+  // Cosine of the ad's vector and the request's, when both have one. Slow.
+  std::optional<float> SimilarityOf(uint32_t ad,
+                                    const RetrieveRequest& request) const;
 
   // Prepares *scratch for Eligible and MatchedAttributes of this request;
   // Retrieve does so too.
@@ -374,8 +410,9 @@ class AdIndex {
     RetrieveScratch::Part* part;
     RetrieveScratch* scratch;
     Retrieval* out;
+    bool keywords, targeting;  // by which to search
   };
-  class Order;
+  class Order;  // ad_index_order.h
 
   AdIndex() = default;
   Place PlaceOf(uint32_t ad) const {
@@ -416,6 +453,20 @@ class AdIndex {
   // How a keyword whose words (or stems) match does; UNSPECIFIED: not at all.
   v1::MatchType TypeOfMatch(const PositiveKeyword& keyword,
                             const RetrieveScratch::Part& part) const;
+  void RetrieveBy(const RetrieveRequest& request, bool keywords, bool targeting,
+                  size_t limit, RetrieveScratch* scratch, Retrieval* out) const;
+  void RetrieveSimilar(const RetrieveRequest& request, float min_similarity,
+                       size_t limit, RetrieveScratch* scratch,
+                       Retrieval* out) const;
+  // Of `part`, which is this or the base.
+  void SearchVectors(const AdIndex& part, const RetrieveRequest& request,
+                     RetrieveScratch* scratch, Retrieval* out) const;
+  // Whether an ad with a vector in `part` is eligible; counts it when it is
+  // not and `out` is not null.
+  bool Admit(const AdIndex& part, uint32_t ad, const RetrieveRequest& request,
+             RetrieveScratch* scratch, Retrieval* out) const;
+  // No targeting or keyword leads to the ad.
+  bool OnlySimilar(uint32_t ad, const RetrieveScratch& scratch) const;
   // Appends what this part has. True when some was found by a keyword: then
   // the matches are in no order.
   bool SearchPart(const Search& search) const;
@@ -471,7 +522,9 @@ class AdIndex {
   ConjunctionIndex targeted_;     // of documents_
   KeywordIndex keyword_index_;    // of positives_
   KeywordIndex negatives_index_;  // of negatives_
-  CapTable caps_;                 // with the base's
+  VectorIndex vectors_;
+  ConjunctionIndex vector_targeted_;  // of vectors_, in their order
+  CapTable caps_;                     // with the base's
   // Id -> local.
   Ids by_id_, group_by_id_, campaign_by_id_, advertiser_by_id_;
 

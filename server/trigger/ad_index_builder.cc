@@ -9,6 +9,7 @@
 #include "base/status_macros.h"
 #include "features/text.h"
 #include "server/trigger/ad_index.h"
+#include "server/trigger/ad_index_order.h"
 #include "server/trigger/stemmer.h"
 #include "storage/catalog_store.h"
 
@@ -74,6 +75,7 @@ class AdIndex::Builder {
   explicit Builder(AdIndex* index) : index_(*index), base_(index->base_.get()) {
     if (base_ == nullptr) return;
     index_.numbers_ = base_->numbers_;
+    vectors_ = VectorIndex::Builder(base_->vector_dims());
     // Whole, so that a request looks into one table; few entities have caps.
     index_.caps_ = base_->caps_;
   }
@@ -92,6 +94,7 @@ class AdIndex::Builder {
     RETURN_IF_ERROR(AddAds(catalog));
     IndexKeywords();
     IndexTargeting();
+    IndexVectors();
     return absl::OkStatus();
   }
 
@@ -225,12 +228,32 @@ class AdIndex::Builder {
               });
     ConjunctionIndex::Builder builder(&index_.targeting_.predicates());
     for (Document& d : documents) {
-      const DocumentTargeting& targeting = TargetingOf(d, &builder);
+      const DocumentTargeting& targeting =
+          TargetingOf(index_.groups_[d.group], &builder);
       d.scanned = targeting.scanned;
       d.ad = NumberOf(d.ad);
       builder.AddDocument(targeting.conjunctions);
     }
     index_.targeted_ = std::move(builder).Build();
+  }
+
+  void IndexVectors() {
+    if (vectors_.size() == 0) return;
+    index_.vectors_ =
+        std::move(vectors_).Build(index_.options_.approximate_from);
+    targetings_.clear();  // their conjunctions are of another index
+    ConjunctionIndex::Builder builder(&index_.targeting_.predicates());
+    Locals locals;
+    for (size_t i = 0; i < index_.ad_numbers_.size(); ++i) {
+      locals.emplace(index_.ad_numbers_[i], static_cast<uint32_t>(i));
+    }
+    for (size_t i = 0; i < index_.vectors_.size(); ++i) {
+      const uint32_t ad = index_.vectors_.ad(i);
+      const uint32_t local = base_ == nullptr ? ad : locals.find(ad)->second;
+      const GroupEntry& group = index_.groups_[group_of_ad_[local]];
+      builder.AddDocument(TargetingOf(group, &builder).conjunctions);
+    }
+    index_.vector_targeted_ = std::move(builder).Build();
   }
 
   uint32_t NumNegatives() const {
@@ -335,7 +358,11 @@ class AdIndex::Builder {
     AddCaps(CapLevel::kAd, number, ad);
     index_.ads_.push_back(std::move(entry));
     index_.ad_enabled_.push_back(Enabled(ad.status()));
-    return absl::OkStatus();
+    if (ad.embedding().empty()) return absl::OkStatus();
+    return Annotate(
+        vectors_.Add(number, absl::MakeConstSpan(ad.embedding().data(),
+                                                 ad.embedding_size())),
+        Named("ad", ad.id()));
   }
 
   // Counting sort of the enabled ads by group.
@@ -378,9 +405,8 @@ class AdIndex::Builder {
   }
 
   // Of a campaign and an ad group together, normalised once per pair.
-  const DocumentTargeting& TargetingOf(const Document& document,
+  const DocumentTargeting& TargetingOf(const GroupEntry& group,
                                        ConjunctionIndex::Builder* builder) {
-    const GroupEntry& group = index_.groups_[document.group];
     const uint32_t pair[2] = {index_.campaigns_[group.campaign].targeting,
                               group.targeting};
     const auto [it, added] = targetings_.try_emplace(
@@ -403,6 +429,7 @@ class AdIndex::Builder {
   std::unique_ptr<Stemmer> stemmer_;
   std::vector<uint32_t> group_of_ad_;  // [ads], into groups_
   absl::flat_hash_map<uint64_t, DocumentTargeting> targetings_;
+  VectorIndex::Builder vectors_;
 };
 
 void AdIndex::CountOwn() {
@@ -440,6 +467,8 @@ absl::StatusOr<std::shared_ptr<const AdIndex>> AdIndex::BuildOn(
   index->MakeLocals();
   index->MarkDead(changes);
   index->RankNewAds();
+  index->vectors_.SetOrder(
+      [order = Order(*index)](uint32_t ad) { return order.Key(ad); });
   index->CountOwn();
   index->CountOnBase(changes);
   return std::shared_ptr<const AdIndex>(std::move(index));

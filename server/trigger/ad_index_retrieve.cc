@@ -4,6 +4,7 @@
 
 #include "features/text.h"
 #include "server/trigger/ad_index.h"
+#include "server/trigger/ad_index_order.h"
 #include "server/trigger/sort_distinct.h"
 #include "server/trigger/stemmer.h"
 
@@ -44,32 +45,14 @@ v1::NoAdReason EmptyReason(const Retrieval& retrieval) {
                        : v1::NO_AD_REASON_FREQUENCY_CAP;
 }
 
-// Best bid first, then the order of ids.
-class AdIndex::Order {
- public:
-  explicit Order(const AdIndex& index)
-      : ranks_(index.new_ad_ranks_.data()),
-        base_(index.base_ == nullptr ? index.size() : index.base_->size()) {}
-
-  bool operator()(const AdMatch& a, const AdMatch& b) const {
-    return a.bid_micros != b.bid_micros ? a.bid_micros > b.bid_micros
-                                        : Key(a.ad) < Key(b.ad);
-  }
-
- private:
-  // The base's numbers are in the order of ids, so are those of new ads, each
-  // of which stands before the first of the base with a greater id.
-  uint64_t Key(uint32_t ad) const {
-    return ad < base_ ? uint64_t{ad} << 32 | 0xffffffffu
-                      : uint64_t{ranks_[ad - base_]} << 32 | (ad - base_);
-  }
-
-  const uint32_t* ranks_;
-  const size_t base_;
-};
-
 void AdIndex::Retrieve(const RetrieveRequest& request, size_t limit,
                        RetrieveScratch* scratch, Retrieval* out) const {
+  RetrieveBy(request, true, true, limit, scratch, out);
+}
+
+void AdIndex::RetrieveBy(const RetrieveRequest& request, bool keywords,
+                         bool targeting, size_t limit, RetrieveScratch* scratch,
+                         Retrieval* out) const {
   out->matches.clear();
   out->matched = out->filtered = 0;
   std::fill(std::begin(out->filtered_by), std::end(out->filtered_by), 0);
@@ -82,8 +65,14 @@ void AdIndex::Retrieve(const RetrieveRequest& request, size_t limit,
     return;
   }
   Resolve(request, scratch);
-  Search search = {request.context->time_ms(),    limit,   nullptr,
-                   &scratch->parts[PartOf(this)], scratch, out};
+  Search search = {request.context->time_ms(),
+                   limit,
+                   nullptr,
+                   &scratch->parts[PartOf(this)],
+                   scratch,
+                   out,
+                   keywords,
+                   targeting};
   bool by_keyword = false;
   size_t middle = 0;
   if (base_ != nullptr) {
@@ -202,9 +191,9 @@ void AdIndex::ResolveBlocked(const RetrieveRequest& request,
 
 bool AdIndex::SearchPart(const Search& search) const {
   const size_t before = search.out->matches.size();
-  RetrieveByKeyword(search);
+  if (search.keywords) RetrieveByKeyword(search);
   const bool by_keyword = search.out->matches.size() > before;
-  RetrieveTargeted(search);
+  if (search.targeting) RetrieveTargeted(search);
   return by_keyword;
 }
 

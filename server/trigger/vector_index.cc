@@ -24,7 +24,13 @@ size_t VectorIndex::bytes() const {
           centroids_.capacity()) *
              sizeof(float) +
          blocks_.capacity() * sizeof(Line) +
+         order_.capacity() * sizeof(uint64_t) +
          (ads_.capacity() + list_begin_.capacity()) * sizeof(uint32_t);
+}
+
+void VectorIndex::SetOrder(absl::FunctionRef<uint64_t(uint32_t ad)> order) {
+  order_.resize(size());
+  for (size_t i = 0; i < size(); ++i) order_[i] = order(ads_[i]);
 }
 
 void VectorIndex::Prepare(absl::Span<const float> vector, Query* query) const {
@@ -80,7 +86,7 @@ bool VectorIndex::SearchRange(size_t begin, size_t end, Filter filter,
       if (p + 4 < n) {
         __builtin_prefetch(vector(b * kVectorBlock + query->passed[p + 4]));
       }
-      const Hit hit = {Similarity(i, *query), ads_[i]};
+      const Hit hit = HitOf(i, *query);
       if (!top->Wants(hit) || !filter(static_cast<uint32_t>(i))) continue;
       top->Add(hit);
       changed = true;
@@ -98,7 +104,7 @@ void VectorIndex::SearchAmong(absl::Span<const uint32_t> vectors, Filter filter,
   for (size_t p = 0; p < vectors.size(); ++p) {
     const uint32_t i = vectors[p];
     if (p + 4 < vectors.size()) __builtin_prefetch(vector(vectors[p + 4]));
-    const Hit hit = {Similarity(i, *query), ads_[i]};
+    const Hit hit = HitOf(i, *query);
     if (top->Wants(hit) && filter(i)) top->Add(hit);
   }
 }
@@ -133,7 +139,7 @@ void VectorIndex::Top::Start(size_t k, float min_similarity) {
   k_ = k;
   min_similarity_ = min_similarity;
   full_ = k == 0;
-  worst_ = {2, 0};  // none is better than this, with k == 0
+  worst_ = {2, 0, 0};  // none is better than this, with k == 0
   hits_.clear();
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -40,11 +41,12 @@ class VectorIndex {
   struct Hit {
     float similarity = 0;  // in [-1, 1]
     uint32_t ad = 0;
+    uint64_t order = 0;
   };
-  // The order of results: most similar first, then the ad's number.
+  // The order of results: most similar first, then by `order`.
   static bool Better(const Hit& a, const Hit& b) {
     return a.similarity != b.similarity ? a.similarity > b.similarity
-                                        : a.ad < b.ad;
+                                        : a.order < b.order;
   }
 
   // A request's vector, and storage that is used again; one a thread.
@@ -72,6 +74,10 @@ class VectorIndex {
   bool approximate() const { return !list_begin_.empty(); }
   uint32_t ad(size_t i) const { return ads_[i]; }
 
+  // Hits tie in the order of these, of each ad; else of the ads' numbers, as
+  // number << 32 | 0xffffffff.
+  void SetOrder(absl::FunctionRef<uint64_t(uint32_t ad)> order);
+
   // REQUIRES: vector.size() == dims(), finite, not all 0.
   void Prepare(absl::Span<const float> vector, Query* query) const;
   // Of vector i.
@@ -92,10 +98,15 @@ class VectorIndex {
   bool SearchRange(size_t begin, size_t end, Filter filter, Query* query,
                    Top* top) const;
   const float* vector(size_t i) const { return &vectors_[i * dims_]; }
+  Hit HitOf(size_t i, const Query& query) const {
+    return {Similarity(i, query), ads_[i],
+            order_.empty() ? uint64_t{ads_[i]} << 32 | 0xffffffffu : order_[i]};
+  }
 
   size_t dims_ = 0, groups_ = 0;
-  HugeVector<float> vectors_;  // [size][dims], length 1
-  std::vector<uint32_t> ads_;  // [size]
+  HugeVector<float> vectors_;    // [size][dims], length 1
+  std::vector<uint32_t> ads_;    // [size]
+  std::vector<uint64_t> order_;  // [size] or empty
   // vector_kernel.h
   struct alignas(64) Line {
     uint8_t bytes[64];
@@ -112,6 +123,7 @@ class VectorIndex::Top {
  public:
   // Keeps hits of at least min_similarity.
   void Start(size_t k, float min_similarity);
+  size_t k() const { return k_; }
   // Whether a hit would be kept.
   bool Wants(const Hit& hit) const {
     return hit.similarity >= min_similarity_ && (!full_ || Better(hit, worst_));
@@ -138,11 +150,13 @@ class VectorIndex::Top {
 
 class VectorIndex::Builder {
  public:
+  // Of vectors with `dims` components; 0: as many as the first has.
+  explicit Builder(size_t dims = 0) { index_.dims_ = dims; }
+
   // InvalidArgument unless the vector has 1 to kMaxDims finite components, as
-  // many as those before it, and some are not 0.
+  // many as the others, and some are not 0.
   absl::Status Add(uint32_t ad, absl::Span<const float> vector);
   size_t size() const { return index_.ads_.size(); }
-  size_t dims() const { return index_.dims_; }
   // In lists when there are `approximate_from` vectors or more (not 0).
   VectorIndex Build(size_t approximate_from) &&;
 

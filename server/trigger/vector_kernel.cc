@@ -95,9 +95,12 @@ ADRANK_VNNI inline uint32_t Passes(const VectorScan& x, size_t b,
   const __m512 rest =
       _mm512_mul_ps(_mm512_loadu_ps(x.residuals + b * kVectorBlock),
                     _mm512_set1_ps(x.residual_factor));
-  return _mm512_cmp_ps_mask(
-      _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scales, rest),
-      _mm512_set1_ps(x.threshold), _CMP_GE_OQ);
+  // All lanes by mask: the plain intrinsic starts from an undefined register,
+  // of which the compiler warns.
+  const __m512 products =
+      _mm512_maskz_cvtepi32_ps(static_cast<__mmask16>(0xffff), dots);
+  return _mm512_cmp_ps_mask(_mm512_fmadd_ps(products, scales, rest),
+                            _mm512_set1_ps(x.threshold), _CMP_GE_OQ);
 }
 
 // Four blocks at a time: vpdpbusd has a latency of 5, and reads stream.

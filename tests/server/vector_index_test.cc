@@ -93,7 +93,7 @@ std::vector<VectorIndex::Hit> Scan(const VectorIndex& index,
   for (uint32_t i = 0; i < index.size(); ++i) {
     const float similarity = index.Similarity(i, query);
     if (similarity >= least && filter(i)) {
-      all.push_back({similarity, index.ad(i)});
+      all.push_back({similarity, index.ad(i), index.ad(i)});
     }
   }
   std::sort(all.begin(), all.end(), VectorIndex::Better);

@@ -31,6 +31,7 @@ void AddRankCommands(const CommandLine& line);
 void AddEventsCommand(const CommandLine& line);
 void AddModelsCommand(const CommandLine& line);
 void AddStatusCommand(const CommandLine& line);
+void AddRecallCommand(const CommandLine& line);
 void AddBudgetsCommand(const CommandLine& line);
 void AddCapsCommand(const CommandLine& line);
 void AddEvaluatePolicyCommand(const CommandLine& line);

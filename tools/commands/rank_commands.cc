@@ -104,6 +104,13 @@ absl::StatusOr<v1::RankRequest> MakeRankRequest(const RequestArgs& args) {
   return request;
 }
 
+// The keyword, or how near the vectors are.
+std::string Evidence(const v1::RankedAd& ad) {
+  return ad.match_type() == v1::MATCH_TYPE_EMBEDDING
+             ? absl::StrFormat("(cosine %.3f)", ad.similarity())
+             : ad.keyword();
+}
+
 void PrintResponse(const v1::RankResponse& response) {
   Table table({"placement", "pos", "ad", "advertiser", "match", "keyword",
                "pctr", "bid", "score", "price"});
@@ -112,7 +119,7 @@ void PrintResponse(const v1::RankResponse& response) {
       std::string match = v1::MatchType_Name(ad.match_type());
       table.Add({placement.id(), absl::StrCat(ad.position()), ad.ad_id(),
                  ad.advertiser_id(), match.substr(match.rfind('_') + 1),
-                 ad.keyword(), absl::StrFormat("%.5f", ad.pctr()),
+                 Evidence(ad), absl::StrFormat("%.5f", ad.pctr()),
                  FormatMicros(ad.bid_micros()),
                  FormatMicros(static_cast<int64_t>(ad.score())),
                  FormatMicros(ad.price_micros())});

@@ -1,0 +1,206 @@
+// AdIndex by vector, and all sources together.
+// Hot path: no allocation after warm-up, no locks, no logging.
+#include <algorithm>
+#include <cmath>
+
+#include "server/trigger/ad_index.h"
+#include "server/trigger/ad_index_order.h"
+
+namespace adrank {
+namespace {
+
+// Below so many vectors nothing is chosen: all are read.
+constexpr size_t kFew = 4096;
+// Ads that are asked to learn what share is eligible.
+constexpr size_t kSample = 64;
+// Nanoseconds, roughly: a component read, an ad's targeting evaluated, an ad
+// found by targeting, its cosine. They choose between two exact ways, no more.
+constexpr double kComponentNs = 0.06, kEvaluateNs = 200, kWalkNs = 40,
+                 kCosineNs = 30;
+// Of a search in lists beside one of all.
+constexpr double kApproximateShare = 0.15;
+
+bool ReadingAllIsCheaper(double vectors, double components, double share,
+                         double best, bool approximate) {
+  const double eligible = std::max(1.0, vectors * share);
+  // In random order the i-th eligible one is among the best with probability
+  // best / i.
+  const double wanted =
+      std::min(eligible, best * (1 + std::log(std::max(1.0, eligible / best))));
+  const double all = vectors * components * kComponentNs *
+                         (approximate ? kApproximateShare : 1) +
+                     wanted / share * kEvaluateNs;
+  const double among = eligible * (kWalkNs + kCosineNs) + wanted * kEvaluateNs;
+  return all <= among;
+}
+
+void AddCounts(const Retrieval& from, Retrieval* to) {
+  to->matched += from.matched;
+  to->filtered += from.filtered;
+  for (size_t v = 0; v < kVetoes; ++v) {
+    to->filtered_by[v] += from.filtered_by[v];
+  }
+  to->truncated = to->truncated || from.truncated;
+  to->closed_campaigns.insert(to->closed_campaigns.end(),
+                              from.closed_campaigns.begin(),
+                              from.closed_campaigns.end());
+}
+
+void Clear(Retrieval* out) {
+  out->matches.clear();
+  out->matched = out->filtered = 0;
+  std::fill(std::begin(out->filtered_by), std::end(out->filtered_by), 0);
+  out->truncated = false;
+  out->closed_campaigns.clear();
+  out->reason = v1::NO_AD_REASON_UNSPECIFIED;
+}
+
+}  // namespace
+
+void AdIndex::RetrieveSources(const RetrieveRequest& request,
+                              const SourceQuota& quota, float min_similarity,
+                              size_t limit, RetrieveScratch* scratch,
+                              Retrieval* out) const {
+  const bool by_vector = !request.vector.empty() && vector_dims() != 0;
+  if (!by_vector && quota.sum() == 0) {
+    return Retrieve(request, limit, scratch, out);
+  }
+  Clear(out);
+  if (stats_.servable_ads == 0) {
+    out->reason = v1::NO_AD_REASON_EMPTY_CATALOG;
+    return;
+  }
+  Retrieval& keyword = scratch->by_keyword;
+  Retrieval& targeting = scratch->by_targeting;
+  Retrieval& similar = scratch->by_vector;
+  RetrieveBy(request, true, false, limit, scratch, &keyword);
+  RetrieveBy(request, false, true, limit, scratch, &targeting);
+  Clear(&similar);
+  if (by_vector) {
+    // One more than the limit tells whether there are more.
+    RetrieveSimilar(request, min_similarity, limit + 1, scratch, &similar);
+  }
+  for (const Retrieval* r : {&keyword, &targeting, &similar}) {
+    AddCounts(*r, out);
+  }
+  const size_t found =
+      MergeSources({keyword.matches, similar.matches, targeting.matches}, quota,
+                   limit, Order(*this), &scratch->merge, &out->matches);
+  out->truncated = out->truncated || found > limit;
+  if (out->matches.empty()) out->reason = EmptyReason(*out);
+}
+
+void AdIndex::RetrieveSimilar(const RetrieveRequest& request,
+                              float min_similarity, size_t limit,
+                              RetrieveScratch* scratch, Retrieval* out) const {
+  Resolve(request, scratch);
+  scratch->top.Start(limit, min_similarity);
+  if (base_ != nullptr) SearchVectors(*base_, request, scratch, out);
+  SearchVectors(*this, request, scratch, out);
+  for (const VectorIndex::Hit& hit : scratch->top.Finish()) {
+    AdMatch& match = out->matches.emplace_back();
+    match.ad = hit.ad;
+    match.match_type = v1::MATCH_TYPE_EMBEDDING;
+    match.similarity = hit.similarity;
+    match.bid_micros = ad(hit.ad).bid_micros;
+    out->matched += OnlySimilar(hit.ad, *scratch);
+  }
+}
+
+void AdIndex::SearchVectors(const AdIndex& part, const RetrieveRequest& request,
+                            RetrieveScratch* scratch, Retrieval* out) const {
+  const VectorIndex& vectors = part.vectors_;
+  const size_t n = vectors.size();
+  if (n == 0) return;
+  VectorIndex::Query* query = &scratch->query_vector;
+  VectorIndex::Top* top = &scratch->top;
+  vectors.Prepare(request.vector, query);
+  const auto filter = [&](uint32_t i) {
+    return Admit(part, vectors.ad(i), request, scratch, out);
+  };
+  bool all = true;
+  if (n > kFew) {
+    size_t eligible = 0;
+    for (size_t s = 0; s < kSample; ++s) {
+      eligible +=
+          Admit(part, vectors.ad(s * n / kSample), request, scratch, nullptr);
+    }
+    const double share = (static_cast<double>(eligible) + 0.5) / (kSample + 1);
+    all = ReadingAllIsCheaper(
+        static_cast<double>(n), static_cast<double>(vectors.dims()), share,
+        static_cast<double>(std::max<size_t>(1, top->k())),
+        vectors.approximate());
+  }
+  if (all) {
+    vectors.approximate() ? vectors.SearchApproximately(filter, query, top)
+                          : vectors.Search(filter, query, top);
+    return;
+  }
+  const ResolvedContext& context = scratch->parts[PartOf(&part)].context;
+  ConjunctionIndex::Walk& walk = scratch->walk;
+  part.vector_targeted_.Start(context, n, &walk);
+  while (part.vector_targeted_.Next(part.targeting_.predicates(), context,
+                                    &walk)) {
+    vectors.SearchAmong(walk.found, filter, query, top);
+  }
+}
+
+bool AdIndex::Admit(const AdIndex& part, uint32_t ad,
+                    const RetrieveRequest& request, RetrieveScratch* scratch,
+                    Retrieval* out) const {
+  const auto [holder, local] = PlaceOf(ad);
+  const IndexedAd& entry = holder->ads_[local];
+  // The vector of an ad that has changed is the changes'.
+  if (holder != &part || (holder != this && Dead(entry))) return false;
+  const GroupEntry& group = part.GroupOf(entry);
+  RetrieveScratch::Part& resolved = scratch->parts[PartOf(&part)];
+  if (!part.MatchTargeting(group, &resolved.context)) return false;
+  std::optional<Veto> veto;
+  if (!part.ad_enabled_[local]) {
+    veto = Veto::kStatus;
+  } else {
+    veto =
+        part.VetoGroup(group, request.context->time_ms(), *scratch, resolved);
+  }
+  if (BlocksAd(ad, *scratch) && veto.value_or(Veto::kBlocked) > Veto::kStatus &&
+      veto.value_or(Veto::kBlocked) != Veto::kSchedule) {
+    veto = Veto::kBlocked;
+  }
+  if (!veto.has_value() && scratch->terms != nullptr) {
+    if (scratch->terms->Closed(entry.campaign)) {
+      veto = Veto::kBudget;
+      if (out != nullptr) out->closed_campaigns.push_back(entry.campaign);
+    } else if (scratch->terms->Capped(ad, entry.group, entry.campaign)) {
+      veto = Veto::kFrequencyCap;
+    }
+  }
+  if (!veto.has_value()) return true;
+  if (out != nullptr && OnlySimilar(ad, *scratch)) {
+    ++out->matched;
+    ++out->filtered;
+    ++out->filtered_by[static_cast<size_t>(*veto)];
+  }
+  return false;
+}
+
+// Others are counted where they are found.
+bool AdIndex::OnlySimilar(uint32_t ad, const RetrieveScratch& scratch) const {
+  const auto [part, local] = PlaceOf(ad);
+  const GroupEntry& group = part->GroupOf(part->ads_[local]);
+  return group.positives_begin != group.positives_end &&
+         !part->AnyKeywordMatches(group, scratch.parts[PartOf(part)]);
+}
+
+std::optional<float> AdIndex::SimilarityOf(
+    uint32_t ad, const RetrieveRequest& request) const {
+  const VectorIndex& vectors = PlaceOf(ad).part->vectors_;
+  if (request.vector.empty() || vectors.size() == 0) return std::nullopt;
+  VectorIndex::Query query;
+  vectors.Prepare(request.vector, &query);
+  for (size_t i = 0; i < vectors.size(); ++i) {
+    if (vectors.ad(i) == ad) return vectors.Similarity(i, query);
+  }
+  return std::nullopt;
+}
+
+}  // namespace adrank
