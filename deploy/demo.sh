@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole loop on this machine: installs what is missing, builds, simulates an
-# ad market, learns a model from its log, serves it, ranks, reports impressions
-# and clicks, learns again and swaps.
+# ad market, learns a model from its log, serves it, ranks, explains, reports
+# impressions and clicks until a budget is spent, learns again and swaps.
 #
 #   deploy/demo.sh [--keep] [--dir DIR]
 #     --keep     leave the server running at the end
@@ -109,6 +109,53 @@ say "Explain: where a score comes from, and why an ad is missing"
 missing=$("${ctl[@]}" --json catalog list --type ad |
   sed -n 's/.*"id": "\([^"]*\)".*/\1/p' | tail -1)
 show "${ctl[@]}" explain "${request[@]}" --ad "$missing"
+
+say "An advertiser comes: keywords, targeting, a frequency cap, a small budget"
+show cat deploy/examples/espresso.catalog.textproto
+show "${ctl[@]}" catalog apply --file deploy/examples/espresso.catalog.textproto
+for _ in $(seq 100); do  # a change is live within a second
+  [[ $("${ctl[@]}" status) =~ version\ ([0-9]+)\ \(serving\ ([0-9]+) ]]
+  [ "${BASH_REMATCH[1]}" = "${BASH_REMATCH[2]}" ] && break
+  sleep 0.1
+done
+page=(--attr country=DE --attr device=phone --placement top:3)
+query="best espresso machine"
+show "${ctl[@]}" rank --user u17 "${page[@]}" --query "$query"
+
+# What an explanation says of one ad.
+explain_espresso() {
+  printf '\033[2m$ %s\033[0m\n' "${ctl[*]} explain $* --ad espresso-1"
+  "${ctl[@]}" explain "$@" --ad espresso-1 |
+    awk '$1 == "espresso-1:" { on = 1 } /^$/ { on = 0 } on'
+}
+
+say "What set the price of its click"
+explain_espresso --user u17 "${page[@]}" --query "$query"
+
+say "Why it is not shown in France: the first condition that fails"
+explain_espresso --user u17 --attr country=FR --attr device=phone \
+  --placement top:3 --query "$query"
+
+say "This visitor has seen it three times today: its frequency cap"
+for _ in 1 2; do
+  "${ctl[@]}" rank --user u17 "${page[@]}" --query "$query" >/dev/null
+done
+show "${ctl[@]}" caps u17
+explain_espresso --user u17 "${page[@]}" --query "$query"
+
+say "Others click it until its budget of the day is spent"
+show "${ctl[@]}" budgets espresso
+for visitor in $(seq 100 140); do
+  answer=$("${ctl[@]}" rank --user "u$visitor" "${page[@]}" --query "$query")
+  position=$(awk '$3 == "espresso-1" { print $2 }' <<<"$answer")
+  [ -n "$position" ] || break
+  shown=$(sed -n 's/^decision \([0-9a-f]*\).*/\1/p' <<<"$answer")
+  "${ctl[@]}" events impression "$shown" "$position" >/dev/null
+  "${ctl[@]}" events click "$shown" "$position" >/dev/null
+  echo "  visitor u$visitor clicked"
+done
+explain_espresso --user u200 "${page[@]}" --query "$query"
+show "${ctl[@]}" budgets espresso
 
 say "Report an impression and a click of the first ad, the click twice"
 decision=$("${ctl[@]}" --json rank "${request[@]}" |

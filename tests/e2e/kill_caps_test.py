@@ -23,6 +23,8 @@ SENDERS = 4
 # A kill falls this long after the server began to answer, in seconds.
 KILL_AFTER = (0.05, float(os.environ.get("ADRANK_KILL_CAPS_SECONDS", "1.5")))
 USERS = 40
+# Then others come: these have seen all that their caps allow.
+ROUNDS_OF_USERS = 5
 MINUTE = 60_000
 # (entity field, caps): impressions and window in milliseconds.
 CAPS = {"campaign_id": [(12, MINUTE), (30, 60 * MINUTE)],
@@ -65,7 +67,7 @@ def apply(server, directory):
     raise AssertionError("the catalogue never became live")
 
 
-def sender(server, seed, answers, reports):
+def sender(server, seed, users, answers, reports):
     """Asks for pages and reports what was shown, some of it again or never,
     until the server dies."""
     rng = random.Random(seed)
@@ -80,7 +82,7 @@ def sender(server, seed, answers, reports):
             request = ranking.RankRequest(placements=[
                 ranking.Placement(id="top", count=rng.randint(1, 2)),
                 ranking.Placement(id="side", count=1)])
-            request.context.user_id = f"u{rng.randrange(USERS)}"
+            request.context.user_id = f"{users}u{rng.randrange(USERS)}"
             answer = rank.Rank(request, timeout=10)
             # It was told us: it counts, whatever happens next.
             answers.append((request.context.user_id, answer))
@@ -95,8 +97,8 @@ def sender(server, seed, answers, reports):
                                  type=events.EVENT_TYPE_IMPRESSION)
                     for d, p in some]), timeout=10)
                 reports.extend(some)
-    except grpc.RpcError:
-        pass  # the server is gone
+    except (grpc.RpcError, ValueError):
+        pass  # the server is gone, and the channel with it
 
 
 def check(answers):
@@ -132,7 +134,8 @@ def main():
         for number in range(ROUNDS):
             server.start()
             threads = [threading.Thread(target=sender,
-                                        args=(server, 1000 * number + i, answers,
+                                        args=(server, 1000 * number + i,
+                                              number // ROUNDS_OF_USERS, answers,
                                               reports))
                        for i in range(SENDERS)]
             for thread in threads:
@@ -144,9 +147,9 @@ def main():
         full = check(answers)
         with server:
             table = subprocess.run(
-                [str(live.BIN / "adrankctl"), "--admin", server.admin, "caps", "u1"],
+                [str(live.BIN / "adrankctl"), "--admin", server.admin, "caps", "0u1"],
                 check=True, text=True, stdout=subprocess.PIPE).stdout
-            assert "campaign" in table and "30 a hour" in table, table
+            assert "campaign" in table and "30 an hour" in table, table
         ads = sum(len(p.ads) for _, a in answers for p in a.placements)
         print(f"{ROUNDS} kills in {time.time() - start:.0f} s: {len(answers)} answers, "
               f"{ads} ads, {len(reports)} reports, no cap exceeded "

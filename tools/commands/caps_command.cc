@@ -32,9 +32,11 @@ std::string CapText(const v1::CapState& cap) {
   for (const Unit& unit : kUnits) {
     if (cap.window_seconds() % unit.seconds != 0) continue;
     const int64_t n = cap.window_seconds() / unit.seconds;
-    return n == 1 ? absl::StrCat(cap.impressions(), " a ", unit.name)
-                  : absl::StrCat(cap.impressions(), " in ", n, " ", unit.name,
-                                 "s");
+    return n == 1
+               ? absl::StrCat(cap.impressions(),
+                              unit.seconds == 3600 ? " an " : " a ", unit.name)
+               : absl::StrCat(cap.impressions(), " in ", n, " ", unit.name,
+                              "s");
   }
   return absl::StrCat(cap.impressions(), " in ", cap.window_seconds(), " s");
 }
