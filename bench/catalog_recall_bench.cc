@@ -1,7 +1,6 @@
 // Which of a shop's products a search finds: a folder with products_48k.csv.gz
 // (upc, name, manufacturer, ...) and queries.csv.gz (user, sku, category,
-// query,
-// ...), each product an ad with keywords and a vector of its text.
+// query, ...), each product an ad with keywords and a vector of its text.
 //
 //   bench/run.sh catalog_recall FOLDER
 //
