@@ -97,7 +97,8 @@ RetrieveRequest AskFor(const v1::RankRequest& request, const RankTrace& trace) {
   return {&trace.context, &request.blocked_advertiser_ids(), &trace.terms,
           &request.blocked_ad_ids(), &request.blocked_categories(),
           absl::MakeConstSpan(request.query_embedding().data(),
-                              request.query_embedding_size())};
+                              request.query_embedding_size()),
+          trace.model_vectors, trace.model_query.vector};
 }
 
 void FindCandidates(const AdIndex& index, const v1::RankRequest& request,

@@ -117,6 +117,7 @@ struct Metrics::Series {
 
   Histogram *trigger, *predict, *rank, *total, *candidates;
   std::array<Counter*, kVetoes> filtered;
+  std::vector<Counter*> found;  // by match type
   std::vector<Counter*> degraded, no_ad;
   Counter *predictions, *prediction_sum, *non_finite;
   Counter *served, *explored, *decisions_dropped;
@@ -130,6 +131,10 @@ struct Metrics::Series {
   Gauge *model_version, *model_watermark, *model_loaded, *model_bytes;
   Gauge *catalog_version, *catalog_ads, *catalog_servable, *catalog_seconds;
   Counter* catalog_failed;
+  Gauge *retrieval_ads, *retrieval_bytes;
+  Family<Gauge>*recall_family, *recall_winners_family;
+  std::vector<Gauge*> recall, recall_winners;
+  Gauge *recall_day, *recall_decisions;
   Gauge *log_decisions, *log_events, *log_duplicates, *log_unknown,
       *log_pending, *log_bytes, *log_commits, *log_snapshots;
   Counter *caps_reserved, *caps_refused, *caps_released, *caps_confirmed,
@@ -137,7 +142,8 @@ struct Metrics::Series {
   Gauge *caps_cached, *caps_users, *caps_bytes;
   BudgetSeries budget{&registry};
   Gauge* resident;
-  absl::Mutex mu;  // model_info_now, counters that are raised, budget
+  // model_info_now, recall's families, counters that are raised, budget
+  absl::Mutex mu;
 
   Series();
 
@@ -226,6 +232,17 @@ void Metrics::Series::AddPipeline() {
     filtered[i] = &filtered_family.Add(
         {{"reason", std::string(VetoName(static_cast<Veto>(i)))}});
   }
+  auto& found_family = BuildCounter()
+                           .Name("adrank_candidates_total")
+                           .Help(
+                               "Candidates that the trigger chose, by how it "
+                               "found them")
+                           .Register(registry);
+  for (int i = 0; i < v1::MatchType_ARRAYSIZE; ++i) {
+    found.push_back(&found_family.Add(
+        {{"match_type", Label(v1::MatchType_Name(static_cast<v1::MatchType>(i)),
+                              "MATCH_TYPE_")}}));
+  }
   auto& degraded_family = BuildCounter()
                               .Name("adrank_degraded_total")
                               .Help("Answers that were less than the best")
@@ -305,6 +322,28 @@ void Metrics::Series::AddState() {
                               "Time the last index took to build");
   catalog_failed = &OneCounter("adrank_catalog_build_failed_total",
                                "Catalogues that could not be indexed");
+  retrieval_ads =
+      &OneGauge("adrank_model_retrieval_ads",
+                "Ads that the served model's embeddings can find; 0: off");
+  retrieval_bytes =
+      &OneGauge("adrank_model_retrieval_bytes", "Bytes of their vectors");
+  recall_family =
+      &BuildGauge()
+           .Name("adrank_trigger_recall_at_winner")
+           .Help(
+               "Of yesterday's decisions asked again: share of the ads that "
+               "win among all candidates that are among the configured ones; "
+               "by how they are found (source=\"all\": all of them). Absent: "
+               "nothing to measure")
+           .Register(registry);
+  recall_winners_family = &BuildGauge()
+                               .Name("adrank_trigger_recall_winners")
+                               .Help("Winners that it is a share of")
+                               .Register(registry);
+  recall_day = &OneGauge("adrank_trigger_recall_day_timestamp_seconds",
+                         "Beginning of the day that it is of; 0: none yet");
+  recall_decisions = &OneGauge("adrank_trigger_recall_decisions",
+                               "Decisions of that day that were asked again");
   log_decisions =
       &OneGauge("adrank_event_log_decisions", "Decisions in the log");
   log_events = &OneGauge("adrank_event_log_events", "Events in the log");
@@ -382,6 +421,11 @@ void Metrics::Ranked(const RankOutcome& outcome, const Retrieval& retrieval) {
       series_->filtered[i]->Increment(retrieval.filtered_by[i]);
     }
   }
+  std::array<uint32_t, v1::MatchType_ARRAYSIZE> found{};
+  for (const AdMatch& match : retrieval.matches) ++found[match.match_type];
+  for (size_t i = 0; i < found.size(); ++i) {
+    if (found[i] != 0) series_->found[i]->Increment(found[i]);
+  }
   for (const int d : response.degraded()) series_->degraded[d]->Increment();
   double pctr_sum = 0;
   int ads = 0, explored = 0;
@@ -448,6 +492,37 @@ void Metrics::CatalogBuilt(const AdIndex& index, double seconds) {
 }
 
 void Metrics::CatalogBuildFailed() { series_->catalog_failed->Increment(); }
+
+void Metrics::ModelRetrieval(const ModelVectors* vectors) {
+  const bool on = vectors != nullptr;
+  series_->retrieval_ads->Set(on ? static_cast<double>(vectors->size()) : 0);
+  series_->retrieval_bytes->Set(on ? static_cast<double>(vectors->bytes()) : 0);
+}
+
+void Metrics::RecallMeasured(double day_seconds,
+                             const v1::RecallReport& report) {
+  series_->recall_day->Set(day_seconds);
+  series_->recall_decisions->Set(report.decisions());
+  absl::MutexLock lock(&series_->mu);
+  for (Gauge* gauge : series_->recall) series_->recall_family->Remove(gauge);
+  for (Gauge* gauge : series_->recall_winners) {
+    series_->recall_winners_family->Remove(gauge);
+  }
+  series_->recall.clear();
+  series_->recall_winners.clear();
+  for (const v1::RecallReport::Source& s : report.limits(0).sources()) {
+    const std::map<std::string, std::string> labels = {
+        {"source", s.match_type().empty()
+                       ? "all"
+                       : absl::AsciiStrToLower(s.match_type())}};
+    series_->recall_winners.push_back(
+        &series_->recall_winners_family->Add(labels));
+    series_->recall_winners.back()->Set(s.winners());
+    if (s.winners() == 0) continue;
+    series_->recall.push_back(&series_->recall_family->Add(labels));
+    series_->recall.back()->Set(s.recall());
+  }
+}
 
 void Metrics::EventLogStats(const adrank::EventLogStats& stats) {
   const auto set = [](Gauge* gauge, uint64_t value) {

@@ -11,6 +11,7 @@
 #include "model/model_bundle.h"
 #include "proto/events.pb.h"
 #include "proto/ranking_service.pb.h"
+#include "proto/recall_report.pb.h"
 #include "server/ranking_pipeline.h"
 #include "storage/event_log.h"
 
@@ -68,6 +69,10 @@ class Metrics {
   void ModelSwapped(const ModelBundle& bundle, double now_seconds);
   void CatalogBuilt(const AdIndex& index, double seconds);
   void CatalogBuildFailed();
+  // Null: the model finds no ads.
+  void ModelRetrieval(const ModelVectors* vectors);
+  // Of the day that began then; REQUIRES: one limit.
+  void RecallMeasured(double day_seconds, const v1::RecallReport& report);
   void EventLogStats(const EventLogStats& stats);
   void BudgetStats(const LedgerStats& stats, const TrafficCounts& traffic);
   void FrequencyCaps(const CapStats& caps, const CapStoreStats& store);

@@ -126,6 +126,12 @@ absl::Status ModelWatcher::Serve(int64_t version) {
 void ModelWatcher::Swap(std::shared_ptr<const ModelBundle> bundle,
                         std::string checksums) {
   state_->SetBundle(bundle);
+  const auto serving = state_->Current();
+  if (serving->index->options().by_model) {
+    LOG(INFO) << "model " << model_name_ << ": version "
+              << bundle->manifest().version()
+              << ": retrieval by its embeddings: " << serving->model_retrieval;
+  }
   metrics_->ModelSwapped(
       *bundle, absl::ToDoubleSeconds(clock_->Now() - absl::UnixEpoch()));
   absl::MutexLock lock(&mu_);
@@ -204,6 +210,7 @@ absl::StatusOr<v1::ListModelsResponse> ModelWatcher::List() const {
     } else if (serving_ != nullptr && serving_->manifest().version() == *it) {
       v->set_state(v1::MODEL_STATE_SERVING);
       v->set_bytes(serving_->bytes());
+      v->set_retrieval(state_->Current()->model_retrieval);
     } else if (previous_ != nullptr && previous_->manifest().version() == *it) {
       v->set_state(v1::MODEL_STATE_PREVIOUS);
       v->set_bytes(previous_->bytes());

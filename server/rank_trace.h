@@ -14,6 +14,7 @@
 #include "proto/events.pb.h"
 #include "proto/ranking_service.pb.h"
 #include "server/admission.h"
+#include "server/predict/model_vectors.h"
 #include "server/predict/predictor.h"
 #include "server/rank/auction.h"
 #include "server/rank/exploring_slots.h"
@@ -72,6 +73,8 @@ struct RankTrace {
 
   // Scratch.
   RetrieveScratch retrieve_scratch;
+  const ModelVectors* model_vectors = nullptr;  // null: not asked
+  ModelVectors::Query model_query;
   std::vector<PredictItem> items;
   AuctionAds auction_ads;
   AuctionOptions auction_options;

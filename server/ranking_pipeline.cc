@@ -124,6 +124,7 @@ void RankingPipeline::SetContext(const v1::Context& context, absl::Time now,
   trace->candidates.clear();
   trace->items.clear();
   trace->deadline_cut = false;
+  trace->model_vectors = nullptr;
 }
 
 void RankingPipeline::SetPlacements(const v1::RankRequest& request,
@@ -149,12 +150,21 @@ void RankingPipeline::BeginAdmission(const AdIndex& index,
   }
 }
 
-void RankingPipeline::Trigger(const AdIndex& index,
+void RankingPipeline::Trigger(const ServingSnapshot& serving,
                               const v1::RankRequest& request,
                               RankTrace* trace) const {
+  // By the first placement, if the model looks at it.
+  if (quota_.model > 0 && request.candidates().empty() &&
+      serving.model_vectors != nullptr) {
+    trace->model_vectors = serving.model_vectors.get();
+    trace->model_vectors->Prepare(
+        trace->context, trace->placement_ids[0], auction_options_.alpha,
+        auction_options_.mean_pctr, &trace->model_query);
+  }
   const size_t limit = request.max_candidates() != 0 ? request.max_candidates()
                                                      : limits_.max_candidates;
-  FindCandidates(index, request, quota_, min_similarity_, limit, trace);
+  FindCandidates(*serving.index, request, quota_, min_similarity_, limit,
+                 trace);
 }
 
 absl::Status RankingPipeline::PredictItems(const ServingSnapshot& serving,
@@ -232,7 +242,7 @@ absl::Status RankingPipeline::Rank(const ServingSnapshot& serving,
   BeginAdmission(index, call, trace);
   trace->terms.draw =
       id.ms << 16 ^ id.node ^ static_cast<uint64_t>(id.sequence) << 32;
-  Trigger(index, request, trace);
+  Trigger(serving, request, trace);
   stages.triggered = clock_->Now();
   RETURN_IF_ERROR(PredictItems(serving, deadline, call, trace));
   stages.predicted = clock_->Now();

@@ -34,6 +34,8 @@ class RankingPipeline {
   const RequestLimits& limits() const { return limits_; }
   double prior_ctr() const { return prior_ctr_; }
   const SourceQuota& quota() const { return quota_; }
+  // Of an ad found by a request's vector.
+  float min_similarity() const { return min_similarity_; }
   // Of all that this configuration can change in an answer.
   uint64_t config_fingerprint() const { return config_fingerprint_; }
   const ExplorationPolicy& exploration() const { return exploration_; }
@@ -85,7 +87,7 @@ class RankingPipeline {
   void SetPlacements(const v1::RankRequest& request, RankTrace* trace) const;
   void BeginAdmission(const AdIndex& index, const CallOptions& call,
                       RankTrace* trace) const;
-  void Trigger(const AdIndex& index, const v1::RankRequest& request,
+  void Trigger(const ServingSnapshot& serving, const v1::RankRequest& request,
                RankTrace* trace) const;
   absl::Status PredictItems(const ServingSnapshot& serving, absl::Time deadline,
                             const CallOptions& call, RankTrace* trace) const;

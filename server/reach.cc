@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "server/trigger/ad_index.h"
 
@@ -32,9 +33,12 @@ class ReachCount {
     return count;
   }
 
-  void Add(const RetrieveRequest& request) {
+  // By vector: what is at least so similar.
+  void Add(RetrieveRequest request, float similarity) {
     ++stamp_;
-    index_->Retrieve(request, index_->size() + 1, &scratch_, &retrieval_);
+    if (request.vector.size() != index_->vector_dims()) request.vector = {};
+    index_->RetrieveSources(request, {}, similarity, index_->size() + 1,
+                            &scratch_, &retrieval_);
     for (const AdMatch& match : retrieval_.matches) {
       for (const uint32_t entity : entities_of_[match.ad]) {
         if (last_[entity] == stamp_) continue;
@@ -73,14 +77,28 @@ v1::Catalog WithoutSchedules(v1::Catalog catalog) {
   return catalog;
 }
 
-// Nothing but targeting and keywords: one ad a group, no vetoes.
+// Nothing but targeting, keywords and vectors: of each group an ad without a
+// vector and one for each vector, no vetoes.
 v1::Catalog MatchingOnly(v1::Catalog catalog) {
   for (v1::Advertiser& a : *catalog.mutable_advertisers()) a.clear_status();
   for (v1::Campaign& c : *catalog.mutable_campaigns()) {
     c.clear_status();
     c.clear_negative_keywords();
   }
+  google::protobuf::RepeatedPtrField<v1::Ad> with_vectors;
+  for (const v1::Ad& ad : catalog.ads()) {
+    if (!ad.embedding().empty()) *with_vectors.Add() = ad;
+  }
   catalog.clear_ads();
+  const auto add = [&](const std::string& group) {
+    v1::Ad* ad = catalog.add_ads();
+    ad->set_id(absl::StrCat(catalog.ads_size()));
+    ad->set_ad_group_id(group);
+    return ad;
+  };
+  for (const v1::Ad& ad : with_vectors) {
+    *add(ad.ad_group_id())->mutable_embedding() = ad.embedding();
+  }
   for (v1::AdGroup& g : *catalog.mutable_ad_groups()) {
     g.clear_status();
     auto* keywords = g.mutable_keywords();
@@ -88,12 +106,35 @@ v1::Catalog MatchingOnly(v1::Catalog catalog) {
         std::remove_if(keywords->begin(), keywords->end(),
                        [](const v1::Keyword& k) { return k.negative(); }),
         keywords->end());
-    v1::Ad* ad = catalog.add_ads();
-    ad->set_id(g.id());
-    ad->set_ad_group_id(g.id());
+    add(g.id());
   }
   return catalog;
 }
+
+// How similar a vector must be to be among the nearest.
+class Nearness {
+ public:
+  explicit Nearness(const ReachOptions& options) : options_(options) {}
+
+  float Of(const RetrieveRequest& ask, uint32_t max_candidates) {
+    const AdIndex* live = options_.live;
+    if (live == nullptr || ask.vector.size() != live->vector_dims()) {
+      return options_.min_similarity;
+    }
+    const size_t limit =
+        max_candidates != 0 ? max_candidates : options_.max_candidates;
+    live->RetrieveSources(ask, {}, options_.min_similarity, limit, &scratch_,
+                          &out_);
+    const std::vector<AdMatch>& nearest = scratch_.by_vector.matches;
+    return nearest.size() < limit ? options_.min_similarity
+                                  : nearest[limit - 1].similarity;
+  }
+
+ private:
+  const ReachOptions& options_;
+  RetrieveScratch scratch_;
+  Retrieval out_;
+};
 
 bool HasReach(const v1::OperationResult& result) {
   return result.error().empty() &&
@@ -107,12 +148,14 @@ absl::Status EstimateReach(const v1::Catalog& affected,
                            absl::Span<const v1::Decision> decisions,
                            const std::function<bool()>& stop,
                            v1::MutateResponse* response,
-                           const AdIndexOptions& options) {
+                           const ReachOptions& options) {
   if (affected.campaigns().empty()) return absl::OkStatus();
   const v1::Catalog running = WithoutSchedules(affected);
-  ASSIGN_OR_RETURN(ReachCount eligible, ReachCount::Over(running, options));
+  ASSIGN_OR_RETURN(ReachCount eligible,
+                   ReachCount::Over(running, options.index));
   ASSIGN_OR_RETURN(ReachCount matched,
-                   ReachCount::Over(MatchingOnly(running), options));
+                   ReachCount::Over(MatchingOnly(running), options.index));
+  Nearness nearness(options);
   uint32_t sampled = 0;
   for (const v1::Decision& decision : decisions) {
     if (decision.test() || !decision.request().candidates().empty()) continue;
@@ -120,9 +163,14 @@ absl::Status EstimateReach(const v1::Catalog& affected,
     ++sampled;
     RetrieveRequest ask;
     ask.context = &decision.context();
-    matched.Add(ask);
+    const auto& vector = decision.request().query_embedding();
+    ask.vector = absl::MakeConstSpan(vector.data(), vector.size());
+    const float similarity =
+        vector.empty() ? 0
+                       : nearness.Of(ask, decision.request().max_candidates());
+    matched.Add(ask, similarity);
     ask.blocked_advertisers = &decision.request().blocked_advertiser_ids();
-    eligible.Add(ask);
+    eligible.Add(ask, similarity);
   }
   for (v1::OperationResult& result : *response->mutable_results()) {
     if (!HasReach(result)) continue;

@@ -23,6 +23,20 @@ bool Same(const v1::Decision& a, const v1::Decision& b) {
   return a.SerializeAsString() == b.SerializeAsString();
 }
 
+// Whether vectors are searched in lists.
+bool IsApproximate(const ServingSnapshot& serving) {
+  bool any = false;
+  for (const ModelVectors* m = serving.model_vectors.get(); m != nullptr;
+       m = m->base().get()) {
+    any = any || m->documents().approximate();
+  }
+  for (const AdIndex* i = serving.index.get(); i != nullptr;
+       i = i->base().get()) {
+    any = any || i->vectors().approximate();
+  }
+  return any;
+}
+
 std::string DifferenceText(const FieldDifference& d) {
   const auto side = [](const std::string& text) {
     return text.empty() ? std::string("nothing") : text;
@@ -160,7 +174,8 @@ absl::StatusOr<v1::Decision> Replayer::Replay(const v1::Decision& logged,
   return ReplayIn(*serving, logged, request, call, trace, response);
 }
 
-std::string Replayer::WhyDifferent(const v1::Decision& logged,
+std::string Replayer::WhyDifferent(const ServingSnapshot& serving,
+                                   const v1::Decision& logged,
                                    const v1::Decision& replayed) const {
   std::vector<std::string> reasons;
   if (std::count(logged.degraded().begin(), logged.degraded().end(),
@@ -172,6 +187,13 @@ std::string Replayer::WhyDifferent(const v1::Decision& logged,
     reasons.push_back(
         "the newcomer boost goes by the ads' impressions, and those of then "
         "are not kept");
+  }
+  if (IsApproximate(serving)) {
+    reasons.push_back(
+        "the catalogue has vectors enough for an approximate search "
+        "(trigger.approximate_from), whose answer depends on when the index "
+        "was "
+        "built");
   }
   v1::Decision same_config = replayed;
   if (logged.config_fingerprint() != replayed.config_fingerprint()) {
@@ -209,7 +231,7 @@ absl::Status Replayer::Explain(const v1::ExplainRequest& request,
                             response->mutable_response()));
   response->set_replay_identical(Same(logged, replayed));
   if (!response->replay_identical()) {
-    response->set_replay_difference(WhyDifferent(logged, replayed));
+    response->set_replay_difference(WhyDifferent(*serving, logged, replayed));
   }
   ExplainAds(*pipeline_, *serving, explained,
              PastSources(catalog_, logged.catalog_version()), trace, response);

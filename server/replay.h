@@ -77,7 +77,8 @@ class Replayer {
       const ServingSnapshot& serving, const v1::Decision& logged,
       const v1::RankRequest& request, const CallOptions& call, RankTrace* trace,
       v1::RankResponse* response) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  std::string WhyDifferent(const v1::Decision& logged,
+  std::string WhyDifferent(const ServingSnapshot& serving,
+                           const v1::Decision& logged,
                            const v1::Decision& replayed) const;
 
   const ServingState* const state_;

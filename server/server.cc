@@ -28,6 +28,7 @@
 #include "server/impression_counts.h"
 #include "server/metrics.h"
 #include "server/model_watcher.h"
+#include "server/nightly_recall.h"
 #include "server/periodic.h"
 #include "server/ranking_pipeline.h"
 #include "server/replay.h"
@@ -43,6 +44,7 @@
 #include "storage/cap_store.h"
 #include "storage/catalog_store.h"
 #include "storage/event_log.h"
+#include "storage/event_log_reader.h"
 #include "storage/ledger_store.h"
 
 namespace adrank {
@@ -59,6 +61,8 @@ constexpr absl::Duration kLedgerPeriod = absl::Milliseconds(20);
 // What a power failure may take of the counters of frequency caps.
 constexpr absl::Duration kCapSyncPeriod = absl::Milliseconds(100);
 constexpr absl::Duration kImpressionsPeriod = absl::Minutes(1);
+// How soon after midnight (UTC), or after the start, recall is measured.
+constexpr absl::Duration kRecallPeriod = absl::Minutes(5);
 // A whole catalogue is one Mutate, so that it is changed whole or not at all.
 constexpr uint32_t kAdminMessageBytes = 256 << 20;
 
@@ -98,6 +102,7 @@ class ServerImpl : public Server {
   absl::Status StartLedger();
   void OpenImpressions();
   void SaveImpressions();
+  void MeasureRecall();
   std::string ImpressionsFile() const {
     return files::Join(config_.storage().data_dir(), "impressions.bin");
   }
@@ -129,6 +134,7 @@ class ServerImpl : public Server {
   std::unique_ptr<CatalogLoader> loader_;
   std::unique_ptr<Replayer> replayer_;
   std::unique_ptr<ImpressionCounts> impressions_;  // null: nobody asks
+  std::unique_ptr<NightlyRecall> recall_;          // null: disabled
   std::unique_ptr<Periodic> watch_models_;
   std::unique_ptr<Periodic> load_catalog_;
   std::unique_ptr<Periodic> merge_catalog_;
@@ -137,6 +143,7 @@ class ServerImpl : public Server {
   std::unique_ptr<Periodic> run_pacing_;
   std::unique_ptr<Periodic> sync_caps_;
   std::unique_ptr<Periodic> save_impressions_;
+  std::unique_ptr<Periodic> measure_recall_;
   std::unique_ptr<RankingRpc> ranking_;
   std::unique_ptr<EventRpc> events_;
   std::unique_ptr<CatalogRpc> catalog_reads_, catalog_admin_;
@@ -180,7 +187,21 @@ absl::Status ServerImpl::OpenStores(const Clock* clock) {
       replayer_, Replayer::Create(config_, &state_, catalog_.get(),
                                   ModelStore(config_.model().model_dir(), name),
                                   log_.get()));
+  ASSIGN_OR_RETURN(recall_,
+                   NightlyRecall::Create(config_, &state_, clock, [this] {
+                     return EventLogReader::Open(config_.storage().data_dir());
+                   }));
   return absl::OkStatus();
+}
+
+void ServerImpl::MeasureRecall() {
+  if (const absl::Status s = recall_->RunOnce(); !s.ok()) {
+    LOG(ERROR) << "recall@winner is not measured: " << s;
+  }
+  if (const auto last = recall_->Last()) {
+    metrics_.RecallMeasured(
+        absl::ToDoubleSeconds(last->day - absl::UnixEpoch()), last->report);
+  }
 }
 
 absl::Status ServerImpl::OpenLedger(const Clock* clock) {
@@ -268,6 +289,10 @@ absl::Status ServerImpl::Init(const Clock* clock) {
       LOG_EVERY_N(ERROR, 100) << "frequency caps: " << s.message();
     }
   });
+  if (recall_ != nullptr) {
+    measure_recall_ =
+        std::make_unique<Periodic>(kRecallPeriod, [this] { MeasureRecall(); });
+  }
   merge_catalog_ = std::make_unique<Periodic>(
       kMergePeriod, [this] { loader_->Merge().IgnoreError(); });
   if (config_.storage().retention_days() > 0) {
@@ -321,10 +346,10 @@ absl::Status ServerImpl::Listen() {
   budget_rpc_ =
       std::make_unique<BudgetRpc>(ledger_.get(), pacing_.get(), &metrics_);
   catalog_reads_ = std::make_unique<CatalogRpc>(
-      catalog_.get(), log_.get(), &state_, loader_.get(),
+      catalog_.get(), log_.get(), pipeline_.get(), &state_, loader_.get(),
       std::function<void()>(), &metrics_);
   catalog_admin_ = std::make_unique<CatalogRpc>(
-      catalog_.get(), log_.get(), &state_, loader_.get(),
+      catalog_.get(), log_.get(), pipeline_.get(), &state_, loader_.get(),
       [this] { load_catalog_->Notify(); }, &metrics_);
   models_ = std::make_unique<ModelRpc>(watcher_.get(), &metrics_);
   cap_admin_ = std::make_unique<CapRpc>(caps_.get(), &state_, &metrics_);
@@ -376,6 +401,8 @@ absl::Status ServerImpl::Shutdown(absl::Duration grace) {
   load_catalog_.reset();
   merge_catalog_.reset();
   retention_.reset();
+  if (recall_ != nullptr) recall_->Stop();
+  measure_recall_.reset();
   save_impressions_.reset();
   SaveImpressions();
   absl::Status status = log_ == nullptr ? absl::OkStatus() : log_->Flush();
@@ -395,6 +422,7 @@ std::string ServerImpl::MetricsPage() {
     metrics_.BudgetStats(ledger_->Stats(), traffic_.Total());
   }
   metrics_.FrequencyCaps(caps_->Stats(), cap_store_->Stats());
+  metrics_.ModelRetrieval(state_.Current()->model_vectors.get());
   return metrics_.Text();
 }
 
@@ -462,6 +490,8 @@ absl::Status ValidateConfig(const v1::ServerConfig& config) {
         " not in [0, 600]"));
   }
   RETURN_IF_ERROR(FrequencyCaps::ValidateConfig(config.caps()));
+  RETURN_IF_ERROR(
+      NightlyRecall::Create(config, nullptr, Clock::Real(), {}).status());
   return RankingPipeline::Create(config, Clock::Real()).status();
 }
 

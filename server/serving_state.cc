@@ -3,16 +3,29 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace adrank {
 
-ServingSnapshot ServingSnapshot::Of(
-    std::shared_ptr<const ModelBundle> bundle,
-    std::shared_ptr<const AdIndex> index,
-    std::shared_ptr<const AdFeatureCache> base_features) {
+ServingSnapshot ServingSnapshot::Of(std::shared_ptr<const ModelBundle> bundle,
+                                    std::shared_ptr<const AdIndex> index,
+                                    Made base) {
   ServingSnapshot snapshot;
   if (bundle != nullptr) {
     snapshot.ad_features =
-        AdFeatureCache::Build(*bundle, *index, std::move(base_features));
+        AdFeatureCache::Build(*bundle, *index, std::move(base.features));
+  }
+  if (!index->options().by_model) {
+    snapshot.model_retrieval = "off: trigger.quota.model is 0";
+  } else if (bundle == nullptr) {
+    snapshot.model_retrieval = "off: no model is loaded";
+  } else {
+    auto vectors = ModelVectors::Build(bundle, *index, *snapshot.ad_features,
+                                       std::move(base.vectors));
+    snapshot.model_retrieval =
+        vectors.ok() ? (*vectors)->Describe()
+                     : absl::StrCat("off: ", vectors.status().message());
+    if (vectors.ok()) snapshot.model_vectors = *std::move(vectors);
   }
   snapshot.bundle = std::move(bundle);
   snapshot.index = std::move(index);
@@ -45,33 +58,38 @@ void ServingState::Prepare(std::shared_ptr<const AdIndex> index) {
   prepared_ = std::move(prepared);
 }
 
-std::shared_ptr<const AdFeatureCache> ServingState::KnownFeatures(
-    const ModelBundle* bundle, const AdIndex* index) const {
-  if (bundle == nullptr || index == nullptr) return nullptr;
+ServingSnapshot::Made ServingState::KnownOfBase(const ModelBundle* bundle,
+                                                const AdIndex* base) const {
+  if (bundle == nullptr || base == nullptr) return {};
   const auto current = Current();
   for (const auto& snapshot : {current, prepared_}) {
     if (snapshot == nullptr || snapshot->bundle.get() != bundle) continue;
-    if (snapshot->index.get() == index) return snapshot->ad_features;
-    if (snapshot->index->base().get() == index) {
-      return snapshot->ad_features->base();
+    const auto& vectors = snapshot->model_vectors;
+    if (snapshot->index.get() == base) {
+      return {snapshot->ad_features, vectors};
+    }
+    if (snapshot->index->base().get() == base) {
+      return {snapshot->ad_features->base(),
+              vectors == nullptr ? nullptr : vectors->base()};
     }
   }
-  return nullptr;
+  return {};
 }
 
 void ServingState::Replace(std::shared_ptr<const ModelBundle> bundle,
                            std::shared_ptr<const AdIndex> index) {
-  auto next = std::make_shared<ServingSnapshot>();
-  next->ad_features = KnownFeatures(bundle.get(), index.get());
-  if (next->ad_features != nullptr) {
-    next->bundle = std::move(bundle);
-    next->index = std::move(index);
+  const auto is_pair = [&](const ServingSnapshot* s) {
+    return s != nullptr && s->bundle == bundle && s->index == index;
+  };
+  if (is_pair(Current().get())) return;
+  std::shared_ptr<const ServingSnapshot> old;
+  if (is_pair(prepared_.get())) {
+    old = prepared_;
   } else {
-    auto base = KnownFeatures(bundle.get(), index->base().get());
-    *next = ServingSnapshot::Of(std::move(bundle), std::move(index),
-                                std::move(base));
+    auto base = KnownOfBase(bundle.get(), index->base().get());
+    old = std::make_shared<const ServingSnapshot>(ServingSnapshot::Of(
+        std::move(bundle), std::move(index), std::move(base)));
   }
-  std::shared_ptr<const ServingSnapshot> old = std::move(next);
   {
     absl::MutexLock lock(&mu_);
     old.swap(current_);

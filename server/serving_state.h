@@ -3,29 +3,40 @@
 #define ADRANK_SERVER_SERVING_STATE_H_
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "model/model_bundle.h"
 #include "server/predict/ad_feature_cache.h"
+#include "server/predict/model_vectors.h"
 #include "server/trigger/ad_index.h"
 
 namespace adrank {
 
-// One bundle, one catalogue and the ad features of exactly these two. A request
+// One bundle, one catalogue and what is made of exactly these two. A request
 // takes a copy and uses nothing else, so that versions never mix within it.
 struct ServingSnapshot {
   std::shared_ptr<const ModelBundle> bundle;  // null: no model is loaded
   std::shared_ptr<const AdIndex> index;       // never null
   // Null when bundle is.
   std::shared_ptr<const AdFeatureCache> ad_features;
+  // Null: the index's options do not ask for it, there is no bundle, or it has
+  // no such vectors.
+  std::shared_ptr<const ModelVectors> model_vectors;
+  // "exact", "approximate: ..." or "off: ..."; says why model_vectors is null.
+  std::string model_retrieval;
 
-  // `base_features`: of bundle and index->base(), where known already.
-  static ServingSnapshot Of(
-      std::shared_ptr<const ModelBundle> bundle,
-      std::shared_ptr<const AdIndex> index,
-      std::shared_ptr<const AdFeatureCache> base_features = nullptr);
+  // What is made of a pair.
+  struct Made {
+    std::shared_ptr<const AdFeatureCache> features;
+    std::shared_ptr<const ModelVectors> vectors;
+  };
+  // `base`: of bundle and index->base(), where known already.
+  static ServingSnapshot Of(std::shared_ptr<const ModelBundle> bundle,
+                            std::shared_ptr<const AdIndex> index,
+                            Made base = {});
 };
 
 // Thread-safe. Readers never wait for a build: a new cache is built beside the
@@ -43,9 +54,9 @@ class ServingState {
   void SetBundle(std::shared_ptr<const ModelBundle> bundle);
   void SetIndex(std::shared_ptr<const AdIndex> index);
 
-  // Builds the ad features of an index without a base that is about to be set,
-  // or to be the base of one, so that SetIndex finds them. Slow; setters do not
-  // wait for it.
+  // Builds what is made of the bundle and of an index without a base that is
+  // about to be set, or to be the base of one, so that SetIndex finds it. Slow;
+  // setters do not wait for it.
   void Prepare(std::shared_ptr<const AdIndex> index);
 
   // Frees what was replaced and is no longer read.
@@ -56,9 +67,9 @@ class ServingState {
                std::shared_ptr<const AdIndex> index)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(build_mu_);
   void SweepRetired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(build_mu_);
-  // Of the pair, when the current snapshot or a prepared one has them.
-  std::shared_ptr<const AdFeatureCache> KnownFeatures(
-      const ModelBundle* bundle, const AdIndex* index) const
+  // Of a base, when the current snapshot or a prepared one has it.
+  ServingSnapshot::Made KnownOfBase(const ModelBundle* bundle,
+                                    const AdIndex* base) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(build_mu_);
 
   absl::Mutex build_mu_ ABSL_ACQUIRED_BEFORE(mu_);  // one build at a time

@@ -297,6 +297,33 @@ void WhyNot::TargetingDetail(const IndexedAd& ad,
   out->set_outcome(absl::StrCat(out->outcome(), ": ", gap->text));
 }
 
+std::string WhyNot::ByModel(const std::string& ad_id) const {
+  const AdIndex& index = *serving_.index;
+  const std::optional<uint32_t> ad = index.Find(ad_id);
+  if (trace_->model_vectors == nullptr) {
+    return pipeline_.quota().model == 0
+               ? ""
+               : absl::StrCat("; the model was not asked: ",
+                              serving_.model_retrieval);
+  }
+  if (!ad.has_value()) return "";
+  const std::vector<AdMatch>& list = trace_->retrieve_scratch.by_model.matches;
+  const auto it = std::find_if(list.begin(), list.end(),
+                               [&](const AdMatch& m) { return m.ad == *ad; });
+  if (it != list.end()) {
+    return absl::StrFormat(
+        "; by the model's vectors (product %.6g) it is number %d, and their "
+        "quota is %d",
+        it->similarity, it - list.begin() + 1, pipeline_.quota().model);
+  }
+  const auto product =
+      index.ProductOf(*ad, index.ad(*ad).bid_micros, AskFor(request_, *trace_));
+  if (!product.has_value() || list.empty()) return "";
+  return absl::StrFormat(
+      "; by the model's vectors it has product %.6g, and number %d has %.6g",
+      *product, list.size(), list.back().similarity);
+}
+
 // It matched, and others fill the limit of candidates: how far it is from the
 // last of them. Its siblings' bids rise with its own.
 bool WhyNot::BeyondLimit(const std::string& ad_id,
@@ -309,7 +336,8 @@ bool WhyNot::BeyondLimit(const std::string& ad_id,
     out->set_outcome(absl::StrCat("not predicted: ", limit,
                                   " candidates of the sources' quotas, and of "
                                   "the highest bids beside them, fill the "
-                                  "limit of candidates"));
+                                  "limit of candidates",
+                                  ByModel(ad_id)));
     return true;
   }
   std::string text = "not predicted";

@@ -69,6 +69,8 @@ class WhyNot {
   // One a stage, in the stages' order. False: it let the ad pass.
   bool NotFound(const std::string& ad_id, v1::AdExplanation* out) const;
   bool BeyondLimit(const std::string& ad_id, v1::AdExplanation* out) const;
+  // Where the model's vectors put the ad; empty when they are not asked.
+  std::string ByModel(const std::string& ad_id) const;
   bool Unpredicted(size_t i, v1::AdExplanation* out) const;
   bool Refused(size_t i, v1::AdExplanation* out) const;
   bool BelowReserve(size_t i, v1::AdExplanation* out);

@@ -80,10 +80,14 @@ absl::Status CatalogRpc::DoMutate(grpc::ServerContext* context,
   ASSIGN_OR_RETURN(const std::vector<v1::Decision> recent,
                    log_->NewestDecisions(kReachRequests));
   const absl::Time enough = absl::Now() + kReachTime;
+  const auto serving = state_->Current();
+  const ReachOptions reach = {serving->index->options(), serving->index.get(),
+                              pipeline_->limits().max_candidates,
+                              pipeline_->min_similarity()};
   return EstimateReach(
       result.affected, recent,
       [&] { return context->IsCancelled() || absl::Now() > enough; }, response,
-      state_->Current()->index->options());
+      reach);
 }
 
 absl::Status CatalogRpc::DoList(const v1::ListCatalogRequest& request,

@@ -18,11 +18,14 @@ class CatalogRpc : public v1::CatalogService::Service {
  public:
   // The pointers must outlive the service. `changed` is called after a change,
   // to have the index rebuilt; empty: Mutate is PERMISSION_DENIED. The log has
-  // the recent requests on which a validated change is tried.
-  CatalogRpc(CatalogStore* store, EventLog* log, const ServingState* state,
+  // the recent requests on which a validated change is tried, the pipeline the
+  // limits of what vectors find.
+  CatalogRpc(CatalogStore* store, EventLog* log,
+             const RankingPipeline* pipeline, const ServingState* state,
              const CatalogLoader* loader, std::function<void()> changed,
              Metrics* metrics)
-      : store_(store),
+      : pipeline_(pipeline),
+        store_(store),
         log_(log),
         state_(state),
         loader_(loader),
@@ -49,6 +52,7 @@ class CatalogRpc : public v1::CatalogService::Service {
   absl::Status DoList(const v1::ListCatalogRequest& request,
                       v1::ListCatalogResponse* response);
 
+  const RankingPipeline* const pipeline_;
   CatalogStore* const store_;
   EventLog* const log_;
   const ServingState* const state_;

@@ -12,6 +12,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
@@ -31,6 +32,7 @@
 
 namespace adrank {
 
+class ModelVectors;
 class Stemmer;
 struct CatalogChanges;
 
@@ -79,7 +81,11 @@ struct RetrieveRequest {
       nullptr;
   // To compare the ads' vectors with. Empty, or AdIndex::vector_dims() finite
   // components that are not all 0.
-  absl::Span<const float> vector;
+  absl::Span<const float> vector = {};
+  // Of the served bundle and this index, and what it says of the request. Null:
+  // the model is not asked.
+  const ModelVectors* model = nullptr;
+  absl::Span<const float> model_vector = {};
 };
 
 struct Retrieval {
@@ -133,7 +139,9 @@ struct RetrieveScratch {
   std::vector<uint64_t> bitmap;     // all zero between uses
   std::vector<AdMatch> merged;
   // Of RetrieveSources.
-  Retrieval by_keyword, by_targeting, by_vector;
+  Retrieval by_keyword, by_targeting, by_vector, by_model;
+  std::vector<AdMatch> keyword_by_ad;  // by_keyword's, in the order of numbers
+  std::vector<uint32_t> among;         // vectors
   MergeScratch merge;
   VectorIndex::Query query_vector;
   VectorIndex::Top top;
@@ -145,12 +153,20 @@ struct AdIndexOptions {
   std::string stemmer_language;
   // Ads with vectors from which similarity is searched approximately.
   size_t approximate_from = 1000000;
+  // Whether the served model's embeddings find ads, and in what order they put
+  // them (ModelVectors).
+  bool by_model = false;
+  v1::TriggerConfig::ModelOrder model_order = v1::TriggerConfig::BY_VALUE;
 
   static AdIndexOptions Of(const v1::TriggerConfig& config) {
     AdIndexOptions options;
     options.stemmer_language = config.stemmer_language();
     if (config.approximate_from() != 0) {
       options.approximate_from = config.approximate_from();
+    }
+    options.by_model = config.quota().model() > 0;
+    if (config.model_order() != v1::TriggerConfig::MODEL_ORDER_UNSPECIFIED) {
+      options.model_order = config.model_order();
     }
     return options;
   }
@@ -192,6 +208,10 @@ struct AdIndexStats {
 // keywords there, and its group's positive ones are not asked. How the nearest
 // are searched, all below a threshold that rises or those whose targeting is
 // true, is chosen by what either is likely to cost; both are exact.
+//
+// The served model's embeddings (ModelVectors) make no ad match: of those that
+// match by targeting or keyword they tell which to prefer, when there are more
+// than the limit.
 //
 // A catalogue that changed is indexed in time proportional to the change: an
 // index may stand on another, its base, which it shares. It has the ad groups
@@ -280,8 +300,9 @@ class AdIndex {
                 RetrieveScratch* scratch, Retrieval* out) const;
 
   // Up to `limit` matches of all sources, the best that `quota` allows
-  // (MergeSources); by vector those of at least min_similarity. Without quotas
-  // and without a vector: what Retrieve returns. Clears *out first.
+  // (MergeSources); by vector those of at least min_similarity; by the model
+  // when it has a quota. Without quotas and without a vector: what Retrieve
+  // returns. Clears *out first.
   void RetrieveSources(const RetrieveRequest& request, const SourceQuota& quota,
                        float min_similarity, size_t limit,
                        RetrieveScratch* scratch, Retrieval* out) const;
@@ -293,9 +314,22 @@ class AdIndex {
   }
   // Of this index without its base.
   const VectorIndex& vectors() const { return vectors_; }
+  // The same: its enabled ads without positive keywords, in the order in which
+  // targeting finds them. REQUIRES: i < documents().
+  size_t documents() const;
+  uint32_t document(size_t i) const { return documents_[i].ad; }
+  // The same: its enabled ads with positive keywords.
+  void ForEachKeywordAd(absl::FunctionRef<void(uint32_t ad)> f) const;
+  // The order of ids: that of these.
+  uint64_t OrderKey(uint32_t ad) const;
   // Cosine of the ad's vector and the request's, when both have one. Slow.
   std::optional<float> SimilarityOf(uint32_t ad,
                                     const RetrieveRequest& request) const;
+
+  // The product by which the model would have found the ad, bidding that much;
+  // absent: it has no vector for it, or is not asked. Slow.
+  std::optional<float> ProductOf(uint32_t ad, int64_t bid_micros,
+                                 const RetrieveRequest& request) const;
 
   // Prepares *scratch for Eligible and MatchedAttributes of this request;
   // Retrieve does so too.
@@ -458,6 +492,22 @@ class AdIndex {
   void RetrieveSimilar(const RetrieveRequest& request, float min_similarity,
                        size_t limit, RetrieveScratch* scratch,
                        Retrieval* out) const;
+  // Those that the model puts first, of what matches by targeting and of all
+  // that did by keyword, which are given.
+  void RetrieveByModel(const RetrieveRequest& request, const Retrieval& keyword,
+                       size_t limit, RetrieveScratch* scratch,
+                       Retrieval* out) const;
+  // Of the documents of `part`, which is this or the base; `model` is its own.
+  void SearchByModel(const AdIndex& part, const ModelVectors& model,
+                     const RetrieveRequest& request, RetrieveScratch* scratch,
+                     Retrieval* out) const;
+  void AddKeywordAds(const Retrieval& keyword, const RetrieveRequest& request,
+                     RetrieveScratch* scratch, Retrieval* out) const;
+  // Whether the document of `part` is eligible. When it is but for its budget
+  // and *closed is given, sets that.
+  bool EligibleIn(const AdIndex& part, uint32_t ad,
+                  const RetrieveRequest& request, RetrieveScratch* scratch,
+                  bool* closed) const;
   // Of `part`, which is this or the base.
   void SearchVectors(const AdIndex& part, const RetrieveRequest& request,
                      RetrieveScratch* scratch, Retrieval* out) const;

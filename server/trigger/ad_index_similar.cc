@@ -1,38 +1,13 @@
 // AdIndex by vector, and all sources together.
 // Hot path: no allocation after warm-up, no locks, no logging.
 #include <algorithm>
-#include <cmath>
 
 #include "server/trigger/ad_index.h"
 #include "server/trigger/ad_index_order.h"
+#include "server/trigger/vector_search_cost.h"
 
 namespace adrank {
 namespace {
-
-// Below so many vectors nothing is chosen: all are read.
-constexpr size_t kFew = 4096;
-// Ads that are asked to learn what share is eligible.
-constexpr size_t kSample = 64;
-// Nanoseconds, roughly: a component read, an ad's targeting evaluated, an ad
-// found by targeting, its cosine. They choose between two exact ways, no more.
-constexpr double kComponentNs = 0.06, kEvaluateNs = 200, kWalkNs = 40,
-                 kCosineNs = 30;
-// Of a search in lists beside one of all.
-constexpr double kApproximateShare = 0.15;
-
-bool ReadingAllIsCheaper(double vectors, double components, double share,
-                         double best, bool approximate) {
-  const double eligible = std::max(1.0, vectors * share);
-  // In random order the i-th eligible one is among the best with probability
-  // best / i.
-  const double wanted =
-      std::min(eligible, best * (1 + std::log(std::max(1.0, eligible / best))));
-  const double all = vectors * components * kComponentNs *
-                         (approximate ? kApproximateShare : 1) +
-                     wanted / share * kEvaluateNs;
-  const double among = eligible * (kWalkNs + kCosineNs) + wanted * kEvaluateNs;
-  return all <= among;
-}
 
 void AddCounts(const Retrieval& from, Retrieval* to) {
   to->matched += from.matched;
@@ -48,11 +23,19 @@ void AddCounts(const Retrieval& from, Retrieval* to) {
 
 void Clear(Retrieval* out) {
   out->matches.clear();
+  out->closed.clear();
   out->matched = out->filtered = 0;
   std::fill(std::begin(out->filtered_by), std::end(out->filtered_by), 0);
   out->truncated = false;
   out->closed_campaigns.clear();
   out->reason = v1::NO_AD_REASON_UNSPECIFIED;
+}
+
+// As if no more had been asked for.
+void Cut(size_t limit, Retrieval* out) {
+  if (out->matches.size() <= limit) return;
+  out->matches.resize(limit);
+  out->truncated = true;
 }
 
 }  // namespace
@@ -62,6 +45,7 @@ void AdIndex::RetrieveSources(const RetrieveRequest& request,
                               size_t limit, RetrieveScratch* scratch,
                               Retrieval* out) const {
   const bool by_vector = !request.vector.empty() && vector_dims() != 0;
+  const bool by_model = request.model != nullptr && quota.model > 0;
   if (!by_vector && quota.sum() == 0) {
     return Retrieve(request, limit, scratch, out);
   }
@@ -73,19 +57,27 @@ void AdIndex::RetrieveSources(const RetrieveRequest& request,
   Retrieval& keyword = scratch->by_keyword;
   Retrieval& targeting = scratch->by_targeting;
   Retrieval& similar = scratch->by_vector;
-  RetrieveBy(request, true, false, limit, scratch, &keyword);
+  Retrieval& model = scratch->by_model;
+  // The model chooses among all that match by keyword.
+  RetrieveBy(request, true, false, by_model ? size() : limit, scratch,
+             &keyword);
+  Clear(&model);
+  if (by_model) {
+    RetrieveByModel(request, keyword, limit, scratch, &model);
+    Cut(limit, &keyword);
+  }
   RetrieveBy(request, false, true, limit, scratch, &targeting);
   Clear(&similar);
   if (by_vector) {
     // One more than the limit tells whether there are more.
     RetrieveSimilar(request, min_similarity, limit + 1, scratch, &similar);
   }
-  for (const Retrieval* r : {&keyword, &targeting, &similar}) {
+  for (const Retrieval* r : {&keyword, &targeting, &similar, &model}) {
     AddCounts(*r, out);
   }
-  const size_t found =
-      MergeSources({keyword.matches, similar.matches, targeting.matches}, quota,
-                   limit, Order(*this), &scratch->merge, &out->matches);
+  const size_t found = MergeSources(
+      {keyword.matches, similar.matches, targeting.matches, model.matches},
+      quota, limit, Order(*this), &scratch->merge, &out->matches);
   out->truncated = out->truncated || found > limit;
   if (out->matches.empty()) out->reason = EmptyReason(*out);
 }
@@ -118,20 +110,10 @@ void AdIndex::SearchVectors(const AdIndex& part, const RetrieveRequest& request,
   const auto filter = [&](uint32_t i) {
     return Admit(part, vectors.ad(i), request, scratch, out);
   };
-  bool all = true;
-  if (n > kFew) {
-    size_t eligible = 0;
-    for (size_t s = 0; s < kSample; ++s) {
-      eligible +=
-          Admit(part, vectors.ad(s * n / kSample), request, scratch, nullptr);
-    }
-    const double share = (static_cast<double>(eligible) + 0.5) / (kSample + 1);
-    all = ReadingAllIsCheaper(
-        static_cast<double>(n), static_cast<double>(vectors.dims()), share,
-        static_cast<double>(std::max<size_t>(1, top->k())),
-        vectors.approximate());
-  }
-  if (all) {
+  const auto eligible = [&](size_t i) {
+    return Admit(part, vectors.ad(i), request, scratch, nullptr);
+  };
+  if (ReadAllVectors(vectors, top->k(), eligible)) {
     vectors.approximate() ? vectors.SearchApproximately(filter, query, top)
                           : vectors.Search(filter, query, top);
     return;

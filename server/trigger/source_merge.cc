@@ -49,6 +49,7 @@ absl::StatusOr<SourceQuota> SourceQuota::Create(const v1::TriggerConfig& config,
   quota.keyword = config.quota().keyword();
   quota.embedding = config.quota().embedding();
   quota.targeting = config.quota().targeting();
+  quota.model = config.quota().model();
   if (quota.sum() > max_candidates) {
     return absl::InvalidArgumentError(
         absl::StrCat("trigger.quota: ", quota.sum(), " in all exceed the ",
@@ -61,14 +62,15 @@ size_t MergeSources(
     const SourceLists& lists, const SourceQuota& quota, size_t limit,
     absl::FunctionRef<bool(const AdMatch&, const AdMatch&)> better,
     MergeScratch* scratch, std::vector<AdMatch>* out) {
-  Table table(
-      lists.keyword.size() + lists.embedding.size() + lists.targeting.size(),
-      scratch);
+  Table table(lists.keyword.size() + lists.embedding.size() +
+                  lists.targeting.size() + lists.model.size(),
+              scratch);
   std::vector<AdMatch>& ads = scratch->ads;
   for (const AdMatch& m : lists.keyword) table.Add(m);
   for (const AdMatch& m : lists.embedding) {
     ads[table.Add(m).first].similarity = m.similarity;
   }
+  for (const AdMatch& m : lists.model) table.Add(m);
   for (const AdMatch& m : lists.targeting) table.Add(m);
 
   out->clear();
@@ -86,6 +88,7 @@ size_t MergeSources(
   };
   take(lists.keyword, quota.keyword);
   take(lists.embedding, quota.embedding);
+  take(lists.model, quota.model);
   take(lists.targeting, quota.targeting);
 
   std::vector<AdMatch>& rest = scratch->rest;

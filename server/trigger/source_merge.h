@@ -20,27 +20,31 @@ struct AdMatch {
   uint32_t ad = 0;  // AdIndex::ad()
   v1::MatchType match_type = v1::MATCH_TYPE_TARGETING;
   uint32_t keyword = kNoKeyword;  // AdIndex::keyword()
-  // Cosine with the request's vector, where the ad is among the nearest.
+  // Cosine with the request's vector, where the ad is among the nearest; for
+  // MODEL the product of the model's vectors.
   float similarity = 0;
   int64_t bid_micros = 0;  // the keyword's, else the ad group's
 };
 
-// Candidates that each source may have before the others; in the order in which
-// an ad that several sources found counts as one's.
+// Candidates that each source may have before the others. An ad that several
+// sources found counts as one's: keyword, embedding, model, targeting.
 struct SourceQuota {
   uint32_t keyword = 0;
   uint32_t embedding = 0;
   uint32_t targeting = 0;
+  uint32_t model = 0;
 
   // InvalidArgument, naming the field, when they are more than max_candidates.
   static absl::StatusOr<SourceQuota> Create(const v1::TriggerConfig& config,
                                             uint32_t max_candidates);
-  uint64_t sum() const { return uint64_t{keyword} + embedding + targeting; }
+  uint64_t sum() const {
+    return uint64_t{keyword} + embedding + targeting + model;
+  }
 };
 
 // What each source found, best first; no ad twice in one list.
 struct SourceLists {
-  absl::Span<const AdMatch> keyword, embedding, targeting;
+  absl::Span<const AdMatch> keyword, embedding, targeting, model;
 };
 
 // Storage that is used again; one a thread.
@@ -58,7 +62,7 @@ struct MergeScratch {
 // when the quotas are more than `limit`), passing over ads that are taken. What
 // room is left goes to the best of all that remain, by `better`. An ad that
 // several sources found is reported by the strongest evidence: keyword, vector,
-// targeting; with its similarity if it was found by vector.
+// model, targeting; with its similarity if it was found by vector.
 size_t MergeSources(
     const SourceLists& lists, const SourceQuota& quota, size_t limit,
     absl::FunctionRef<bool(const AdMatch&, const AdMatch&)> better,

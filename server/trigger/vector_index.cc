@@ -40,6 +40,7 @@ void VectorIndex::Prepare(absl::Span<const float> vector, Query* query) const {
     largest = std::max(largest, std::abs(double{x}));
   }
   const double norm = std::sqrt(squares);
+  query->length = static_cast<float>(norm);
   query->unit.resize(dims_);
   query->quantised.assign(groups_ * 4, 0);
   query->scale = static_cast<float>(largest / norm / 127);
@@ -59,8 +60,9 @@ void VectorIndex::Prepare(absl::Span<const float> vector, Query* query) const {
 }
 
 float VectorIndex::Similarity(size_t i, const Query& query) const {
-  const float cosine = DotFixed(query.unit.data(), vector(i), dims_);
-  return std::clamp(cosine, -1.0f, 1.0f);
+  const float dot = DotFixed(query.unit.data(), vector(i), dims_);
+  return metric_ == Metric::kCosine ? std::clamp(dot, -1.0f, 1.0f)
+                                    : dot * unit_;
 }
 
 bool VectorIndex::SearchRange(size_t begin, size_t end, Filter filter,
@@ -78,7 +80,7 @@ bool VectorIndex::SearchRange(size_t begin, size_t end, Filter filter,
     scan.blocks = blocks_[b * groups_].bytes;
     scan.scales = &scales_[b * kVectorBlock];
     scan.residuals = &residuals_[b * kVectorBlock];
-    scan.threshold = top->threshold() - query->residual - kRounding;
+    scan.threshold = top->threshold() / unit_ - query->residual - kRounding;
     const size_t n = RunVectorScan(scan, query->passed.data());
     for (size_t p = 0; p < n; ++p) {
       const size_t i = b * kVectorBlock + query->passed[p];

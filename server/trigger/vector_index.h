@@ -14,18 +14,23 @@
 
 namespace adrank {
 
-// Vectors of ads, scaled to length 1, so that a product is a cosine. A search
-// reads a copy of one byte a component, with which it leaves out all vectors
-// whose cosine cannot reach the worst of those found so far; the others are
-// computed again in float, and only then the filter is asked, which may be
-// slow. What is left out is left out for certain:
+// Vectors of ads, compared with a request's by cosine or by inner product. For
+// cosines they are scaled to length 1; for products all by one power of 2, so
+// that none is longer than 1 and products keep their bits. A search reads a
+// copy of one byte a component, with which it leaves out all vectors whose
+// cosine cannot reach the worst of those found so far; the others are computed
+// again in float, and only then the filter is asked, which may be slow. What is
+// left out is left out for certain:
 //   |q v - q' v'| <= |q| |v - v'| + |q - q'| |v'|
 // for quantised q', v', and the lengths |v - v'| are kept. So the result is
 // that of a scan in float, bit for bit on every CPU (DotFixed), and never has
 // an ad that the filter refuses.
 //
 // From a stated number of vectors on they are kept in lists around centroids
-// (IVF; Jegou, Douze, Schmid 2011, section 4, without product quantisation).
+// (IVF; Jegou, Douze, Schmid 2011, section 4, without product quantisation);
+// for products the lists are those of the vectors with one more component that
+// makes all equally long (Bachrach et al. 2014): with 0 there for the request,
+// the order by cosine is that by product.
 // An approximate search reads lists, the one with the nearest centroid first,
 // until kPatience in a row have brought nothing. A filter makes it read on, up
 // to all, rather than return less. Immutable, thread-safe.
@@ -38,8 +43,11 @@ class VectorIndex {
   static constexpr size_t kPatience = 24;
   static constexpr size_t kMinLists = 32;
 
+  enum class Metric { kCosine, kProduct };
+
   struct Hit {
-    float similarity = 0;  // in [-1, 1]
+    // Cosine, or product with the request's vector scaled to length 1.
+    float similarity = 0;
     uint32_t ad = 0;
     uint64_t order = 0;
   };
@@ -51,7 +59,8 @@ class VectorIndex {
 
   // A request's vector, and storage that is used again; one a thread.
   struct Query {
-    std::vector<float> unit;        // [dims]
+    float length = 0;               // of the vector
+    std::vector<float> unit;        // [dims], the vector / length
     std::vector<int8_t> quantised;  // [dims rounded up to 4]
     float scale = 0;                // unit is about scale x quantised
     float residual = 0;             // length of the difference
@@ -82,6 +91,10 @@ class VectorIndex {
   void Prepare(absl::Span<const float> vector, Query* query) const;
   // Of vector i.
   float Similarity(size_t i, const Query& query) const;
+  Hit HitOf(size_t i, const Query& query) const {
+    return {Similarity(i, query), ads_[i],
+            order_.empty() ? uint64_t{ads_[i]} << 32 | 0xffffffffu : order_[i]};
+  }
 
   // Asked with the number of a vector.
   using Filter = absl::FunctionRef<bool(uint32_t i)>;
@@ -98,13 +111,12 @@ class VectorIndex {
   bool SearchRange(size_t begin, size_t end, Filter filter, Query* query,
                    Top* top) const;
   const float* vector(size_t i) const { return &vectors_[i * dims_]; }
-  Hit HitOf(size_t i, const Query& query) const {
-    return {Similarity(i, query), ads_[i],
-            order_.empty() ? uint64_t{ads_[i]} << 32 | 0xffffffffu : order_[i]};
-  }
 
   size_t dims_ = 0, groups_ = 0;
-  HugeVector<float> vectors_;    // [size][dims], length 1
+  Metric metric_ = Metric::kCosine;
+  // Of products: what the vectors were divided by; a power of 2.
+  float unit_ = 1;
+  HugeVector<float> vectors_;    // [size][dims], none longer than 1
   std::vector<uint32_t> ads_;    // [size]
   std::vector<uint64_t> order_;  // [size] or empty
   // vector_kernel.h
@@ -151,16 +163,22 @@ class VectorIndex::Top {
 class VectorIndex::Builder {
  public:
   // Of vectors with `dims` components; 0: as many as the first has.
-  explicit Builder(size_t dims = 0) { index_.dims_ = dims; }
+  explicit Builder(size_t dims = 0, Metric metric = Metric::kCosine) {
+    index_.dims_ = dims;
+    index_.metric_ = metric;
+  }
 
   // InvalidArgument unless the vector has 1 to kMaxDims finite components, as
-  // many as the others, and some are not 0.
+  // many as the others, and (for cosines) some are not 0.
   absl::Status Add(uint32_t ad, absl::Span<const float> vector);
   size_t size() const { return index_.ads_.size(); }
   // In lists when there are `approximate_from` vectors or more (not 0).
   VectorIndex Build(size_t approximate_from) &&;
 
  private:
+  void ScaleForProducts();
+  // The vectors with one component more, all of length 1.
+  HugeVector<float> EquallyLong() const;
   void Cluster();
   void Quantise();
   VectorIndex index_;

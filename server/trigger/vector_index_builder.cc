@@ -22,9 +22,14 @@ constexpr size_t kTile = 256;
 // Below any threshold, whatever it is multiplied with.
 constexpr float kNever = -1e30f;
 
-void Normalise(float* v, size_t dims) {
+double Squares(const float* v, size_t dims) {
   double squares = 0;
   for (size_t i = 0; i < dims; ++i) squares += double{v[i]} * v[i];
+  return squares;
+}
+
+void Normalise(float* v, size_t dims) {
+  const double squares = Squares(v, dims);
   if (squares == 0) return;
   const double norm = std::sqrt(squares);
   for (size_t i = 0; i < dims; ++i) v[i] = static_cast<float>(v[i] / norm);
@@ -107,22 +112,66 @@ absl::Status VectorIndex::Builder::Add(uint32_t ad,
     if (!std::isfinite(x)) return wrong("has a component that is not finite");
     zero = zero && x == 0;
   }
-  if (zero) return wrong("is 0 in all components");
+  const bool cosine = index_.metric_ == Metric::kCosine;
+  if (zero && cosine) return wrong("is 0 in all components");
   index_.dims_ = vector.size();
   auto& all = index_.vectors_;
   all.insert(all.end(), vector.begin(), vector.end());
-  Normalise(all.data() + all.size() - vector.size(), vector.size());
+  if (cosine) {
+    Normalise(all.data() + all.size() - vector.size(), vector.size());
+  }
   index_.ads_.push_back(ad);
   return absl::OkStatus();
+}
+
+// A power of 2 changes exponents only: products with vectors of another index,
+// scaled by another power, compare bit for bit.
+void VectorIndex::Builder::ScaleForProducts() {
+  const size_t dims = index_.dims_;
+  double longest = 0;
+  for (size_t i = 0; i < index_.size(); ++i) {
+    longest = std::max(longest, Squares(index_.vector(i), dims));
+  }
+  if (longest == 0) return;
+  int exponent = 0;
+  // A little longer, so that rounding leaves none above 1.
+  std::frexp(std::sqrt(longest) * (1 + 1e-6), &exponent);
+  index_.unit_ = std::ldexp(1.0f, exponent);
+  for (float& x : index_.vectors_) x /= index_.unit_;
+}
+
+HugeVector<float> VectorIndex::Builder::EquallyLong() const {
+  const size_t dims = index_.dims_;
+  HugeVector<float> longer;
+  longer.reserve(index_.size() * (dims + 1));
+  for (size_t i = 0; i < index_.size(); ++i) {
+    const float* v = index_.vector(i);
+    longer.insert(longer.end(), v, v + dims);
+    longer.push_back(
+        static_cast<float>(std::sqrt(std::max(0.0, 1 - Squares(v, dims)))));
+  }
+  return longer;
 }
 
 void VectorIndex::Builder::Cluster() {
   const size_t n = index_.size(), dims = index_.dims_;
   // A search reads all centroids, and tens of lists.
   const auto lists = static_cast<size_t>(std::sqrt(static_cast<double>(n)));
-  index_.centroids_ = Centroids(index_.vectors_, dims, lists);
   std::vector<uint32_t> list_of(n);
-  Assign(index_.vectors_.data(), n, index_.centroids_, dims, list_of.data());
+  {
+    HugeVector<float> longer_vectors;
+    if (index_.metric_ == Metric::kProduct) longer_vectors = EquallyLong();
+    const HugeVector<float>& all =
+        longer_vectors.empty() ? index_.vectors_ : longer_vectors;
+    const size_t longer = all.size() / n;
+    const std::vector<float> centroids = Centroids(all, longer, lists);
+    Assign(all.data(), n, centroids, longer, list_of.data());
+    index_.centroids_.resize(lists * dims);
+    for (size_t l = 0; l < lists; ++l) {
+      std::memcpy(&index_.centroids_[l * dims], &centroids[l * longer],
+                  dims * sizeof(float));
+    }
+  }
   // Counting sort; within a list the order stays.
   std::vector<uint32_t>& begin = index_.list_begin_;
   begin.assign(lists + 1, 0);
@@ -154,7 +203,8 @@ void VectorIndex::Builder::Quantise() {
     for (size_t c = 0; c < dims; ++c) {
       largest = std::max(largest, std::abs(v[c]));
     }
-    const float scale = largest / 127;
+    // All 0: any scale.
+    const float scale = largest > 0 ? largest / 127 : 1.0f;
     const size_t block = i / kVectorBlock * index_.groups_;
     double squares = 0;
     for (size_t c = 0; c < dims; ++c) {
@@ -170,6 +220,7 @@ void VectorIndex::Builder::Quantise() {
 }
 
 VectorIndex VectorIndex::Builder::Build(size_t approximate_from) && {
+  if (index_.metric_ == Metric::kProduct) ScaleForProducts();
   if (approximate_from != 0 && size() >= approximate_from) {
     Cluster();
   } else {

@@ -1,5 +1,7 @@
 #include "server/reach.h"
 
+#include <cmath>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -99,6 +101,111 @@ TEST(Reach, IsWhatAScanOfEachPartCounts) {
       EXPECT_EQ(result.requests_eligible(), eligible) << result.key().id();
     }
   }
+}
+
+// A vector stands for keywords: what has one answers also requests whose vector
+// is near.
+TEST(Reach, CountsWhatVectorsFindAsAScanDoes) {
+  constexpr float kNear = 0.513f;
+  uint32_t by_vector_alone = 0;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE(absl::StrCat("seed ", seed));
+    Rng rng(seed);
+    v1::Catalog catalog = RandomCatalog(&rng, 60);
+    const auto vector = [&](google::protobuf::RepeatedField<float>* v) {
+      for (int i = 0; i < 4; ++i) {
+        v->Add(static_cast<float>(rng.Below(3)) - 1.25f);
+      }
+    };
+    for (v1::Ad& ad : *catalog.mutable_ads()) {
+      if (rng.Bernoulli(0.4)) vector(ad.mutable_embedding());
+    }
+    std::vector<v1::Decision> decisions(60);
+    for (v1::Decision& d : decisions) {
+      *d.mutable_context() = RandomContext(&rng);
+      if (rng.Bernoulli(0.7)) {
+        vector(d.mutable_request()->mutable_query_embedding());
+      }
+    }
+    v1::MutateResponse response = AskAll(catalog);
+    ReachOptions options;
+    options.min_similarity = kNear;
+    ASSERT_OK(EstimateReach(catalog, decisions, {}, &response, options));
+    for (const v1::OperationResult& result : response.results()) {
+      const v1::Catalog part = Part(catalog, result.key());
+      v1::Catalog open = part;  // without positive keywords
+      for (v1::AdGroup& g : *open.mutable_ad_groups()) {
+        const auto keywords = g.keywords();
+        g.clear_keywords();
+        for (const v1::Keyword& k : keywords) {
+          if (k.negative()) *g.add_keywords() = k;
+        }
+      }
+      const NaiveTrigger by_words(part), by_vector(open);
+      std::map<std::string, const v1::Ad*> ads;
+      for (const v1::Ad& ad : part.ads()) ads[ad.id()] = &ad;
+      uint32_t eligible = 0;
+      for (const v1::Decision& d : decisions) {
+        const bool words = !by_words.Retrieve(d.context(), {}).matches.empty();
+        bool near = false;
+        for (const auto& m : by_vector.Retrieve(d.context(), {}).matches) {
+          const auto& a = ads[m.ad_id]->embedding();
+          const auto& q = d.request().query_embedding();
+          if (a.empty() || q.empty()) continue;
+          double aq = 0, aa = 0, qq = 0;
+          for (int i = 0; i < 4; ++i) {
+            aq += double{a[i]} * q[i];
+            aa += double{a[i]} * a[i];
+            qq += double{q[i]} * q[i];
+          }
+          near = near || aq / std::sqrt(aa * qq) >= double{kNear};
+        }
+        by_vector_alone += near && !words;
+        eligible += words || near;
+      }
+      EXPECT_EQ(result.requests_eligible(), eligible) << result.key().id();
+      EXPECT_GE(result.requests_matched(), eligible);
+    }
+  }
+  EXPECT_GT(by_vector_alone, 100u);
+}
+
+// Of the live catalogue's vectors two are nearer than the limit of two.
+TEST(Reach, AVectorMustBeAmongTheNearestOfTheLiveCatalogue) {
+  v1::Catalog live;
+  live.add_advertisers()->set_id("v");
+  live.add_campaigns()->set_id("c");
+  live.mutable_campaigns(0)->set_advertiser_id("v");
+  v1::AdGroup* g = live.add_ad_groups();
+  g->set_id("g");
+  g->set_campaign_id("c");
+  g->set_bid_micros(100);
+  g->add_keywords()->set_text("never");
+  v1::Catalog changed = live;
+  const auto add = [](const std::string& id, float x, v1::Catalog* to) {
+    v1::Ad* ad = to->add_ads();
+    ad->set_id(id);
+    ad->set_ad_group_id("g");
+    ad->add_embedding(x);
+    ad->add_embedding(1);
+  };
+  add("near", 0.1f, &live);
+  add("nearer", 0.05f, &live);
+  add("new", 0.2f, &changed);
+  const auto index = AdIndex::Build(live, 1);
+  ASSERT_OK(index);
+  std::vector<v1::Decision> decisions(2);
+  for (v1::Decision& d : decisions) {
+    d.mutable_request()->add_query_embedding(0);
+    d.mutable_request()->add_query_embedding(1);
+  }
+  decisions[1].mutable_request()->set_max_candidates(2);
+  ReachOptions options;
+  options.live = index->get();
+  options.max_candidates = 3;
+  v1::MutateResponse response = AskAll(changed);
+  ASSERT_OK(EstimateReach(changed, decisions, {}, &response, options));
+  EXPECT_EQ(response.results(0).requests_eligible(), 1u);
 }
 
 TEST(Reach, StopsWhenToldAndSaysHowMuchItSaw) {

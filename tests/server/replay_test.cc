@@ -93,6 +93,7 @@ class ReplayTest : public ::testing::Test {
     if (!more_config_.empty()) {
       config.MergeFrom(ParseText<v1::ServerConfig>(more_config_));
     }
+    options_ = AdIndexOptions::Of(config.trigger());
     config.mutable_storage()->set_data_dir(dir_ / "data");
     auto log = EventLog::Open(config.storage(), &clock_);
     ASSERT_OK(log);
@@ -114,7 +115,8 @@ class ReplayTest : public ::testing::Test {
   void Serve() {
     const auto now = state_->Current()->index;
     const auto base = now->base() == nullptr ? now : now->base();
-    if (++served_versions_ % 4 != 0) {
+    // The empty index that is there first has other options.
+    if (++served_versions_ % 4 != 0 && base->size() > 0) {
       const auto also = [&](absl::Span<const v1::EntityKey> changed) {
         return base->GroupsOf(changed);
       };
@@ -127,7 +129,7 @@ class ReplayTest : public ::testing::Test {
       }
     }
     ASSERT_OK_AND_ASSIGN(const auto loaded, catalog_->Load());
-    const auto index = AdIndex::Build(loaded.first, loaded.second);
+    const auto index = AdIndex::Build(loaded.first, loaded.second, options_);
     ASSERT_OK(index);
     state_->SetIndex(*index);
   }
@@ -178,6 +180,10 @@ class ReplayTest : public ::testing::Test {
     const auto serving = state_->Current();
     EXPECT_OK(pipeline_->Rank(*serving, request, id, call, &trace, &outcome));
     EXPECT_TRUE(log_->AppendDecision(id, outcome.decision, outcome.ads));
+    last_ads_.clear();
+    for (const auto& p : outcome.response.placements()) {
+      last_ads_.insert(last_ads_.end(), p.ads().begin(), p.ads().end());
+    }
     served_ += static_cast<size_t>(outcome.decision.ads_size());
     refused_ += static_cast<size_t>(outcome.decision.refused_size());
     return id;
@@ -208,6 +214,7 @@ class ReplayTest : public ::testing::Test {
   SimulatedClock clock_{absl::FromUnixMillis(1'800'000'000'000)};
   ModelStore models_{dir_ / "models", "ctr"};
   std::string more_config_;
+  AdIndexOptions options_;
   std::unique_ptr<EventLog> log_;
   std::unique_ptr<CatalogStore> catalog_;
   std::unique_ptr<ServingState> state_;
@@ -215,6 +222,7 @@ class ReplayTest : public ::testing::Test {
   std::unique_ptr<Replayer> replayer_;
   uint32_t sequence_ = 0;
   size_t served_ = 0, refused_ = 0;
+  std::vector<v1::RankedAd> last_ads_;
   int served_versions_ = 0, incremental_ = 0;
 };
 
@@ -328,6 +336,46 @@ TEST_F(ReplayTest, X1EveryDecisionIsTheSameAgainThroughChangesAndRestarts) {
   EXPECT_GT(served_, 3000u);
   EXPECT_GT(refused_, 1000u);
   EXPECT_GT(incremental_, 30);
+}
+
+// Candidates that the model's embeddings chose are those that they choose
+// again, on an index that was put together another way.
+TEST_F(ReplayTest, X1CandidatesThatTheModelFoundAreTheSameAgain) {
+  more_config_ =
+      "trigger { quota { model: 6 targeting: 3 keyword: 3 } } "
+      "limits { max_candidates: 20 }";
+  Open();
+  Rng rng(9);
+  const v1::Catalog first = RandomCatalog(&rng, 240);
+  ApplyCatalog(first);
+  ChanceAdmission caps(&rng, false);
+  const std::string graphs[] = {"dim: 4 linear: true pairwise: FM",
+                                "dim: 4 linear: true pairwise: FWFM",
+                                "dim: 4 streams { layers { units: 3 } }"};
+  std::vector<DecisionId> ids;
+  int64_t model = 0;
+  size_t by_model = 0;
+  for (int i = 0; i < 1500; ++i) {
+    if (rng.Bernoulli(0.03)) Apply({RandomChange(&rng, first)});
+    if (i == 50 || rng.Bernoulli(0.01)) {
+      ++model;
+      ASSERT_OK(models_.Publish(testing::AnEmbeddingContents(
+          graphs[model % 3], v1::STORE_FP32, model)));
+      ServeModel();
+      EXPECT_EQ(state_->Current()->model_vectors == nullptr, model % 3 == 2);
+    }
+    if (i == 700) Open();
+    v1::RankRequest request = RandomRequest(&rng);
+    request.clear_candidates();
+    ids.push_back(Rank(request, {&caps}));
+    for (const v1::RankedAd& ad : last_ads_) {
+      by_model += ad.match_type() == v1::MATCH_TYPE_MODEL;
+    }
+  }
+  Open();
+  for (const DecisionId& id : ids) ASSERT_NO_FATAL_FAILURE(ExpectIdentical(id));
+  EXPECT_GT(by_model, 300u);
+  EXPECT_GT(incremental_, 20);
 }
 
 constexpr char kOneAd[] =

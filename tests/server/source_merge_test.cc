@@ -35,19 +35,19 @@ std::vector<uint32_t> Ads(const List& list) {
 }
 
 // As the header says it, with sets.
-List Slow(const List lists[3], const uint32_t quotas[3], size_t limit) {
+List Slow(const List lists[4], const uint32_t quotas[4], size_t limit) {
   std::map<uint32_t, AdMatch> all;
   std::map<uint32_t, float> similarity;
   for (const AdMatch& m : lists[1]) similarity[m.ad] = m.similarity;
-  for (int s = 0; s < 3; ++s) {
+  for (int s = 0; s < 4; ++s) {
     for (const AdMatch& m : lists[s]) all.emplace(m.ad, m);
   }
   for (auto& [ad, m] : all) {
     if (similarity.count(ad)) m.similarity = similarity[ad];
   }
-  const uint64_t sum = uint64_t{quotas[0]} + quotas[1] + quotas[2];
+  const uint64_t sum = uint64_t{quotas[0]} + quotas[1] + quotas[2] + quotas[3];
   std::set<uint32_t> taken;
-  for (int s = 0; s < 3; ++s) {
+  for (int s = 0; s < 4; ++s) {
     uint64_t share = sum > limit ? quotas[s] * limit / sum : quotas[s];
     for (const AdMatch& m : lists[s]) {
       if (share > 0 && taken.insert(m.ad).second) --share;
@@ -64,23 +64,24 @@ List Slow(const List lists[3], const uint32_t quotas[3], size_t limit) {
 }
 
 TEST(MergeSources, IsWhatTheHeaderSaysThousandsOfCases) {
-  constexpr v1::MatchType kTypes[3] = {
-      v1::MATCH_TYPE_BROAD, v1::MATCH_TYPE_EMBEDDING, v1::MATCH_TYPE_TARGETING};
+  constexpr v1::MatchType kTypes[4] = {
+      v1::MATCH_TYPE_BROAD, v1::MATCH_TYPE_EMBEDDING, v1::MATCH_TYPE_MODEL,
+      v1::MATCH_TYPE_TARGETING};
   MergeScratch scratch;
   for (uint64_t seed = 0; seed < 20000; ++seed) {
     SCOPED_TRACE(seed);
     Rng rng(seed);
     const uint32_t ads = 1 + static_cast<uint32_t>(rng.Below(40));
-    List lists[3];
-    for (int s = 0; s < 3; ++s) {
+    List lists[4];
+    for (int s = 0; s < 4; ++s) {
       const double share = rng.Uniform();
       for (uint32_t ad = 0; ad < ads; ++ad) {
         if (!rng.Bernoulli(share)) continue;
-        lists[s].push_back(A(ad, kTypes[s],
-                             1 + static_cast<int64_t>(rng.Below(5)),
-                             s == 1 ? static_cast<float>(rng.Uniform()) : 0));
+        lists[s].push_back(
+            A(ad, kTypes[s], 1 + static_cast<int64_t>(rng.Below(5)),
+              s == 1 || s == 2 ? static_cast<float>(rng.Uniform()) : 0));
       }
-      if (s == 1) {
+      if (s == 1 || s == 2) {
         std::sort(lists[s].begin(), lists[s].end(),
                   [](const AdMatch& a, const AdMatch& b) {
                     return a.similarity > b.similarity;
@@ -89,15 +90,17 @@ TEST(MergeSources, IsWhatTheHeaderSaysThousandsOfCases) {
         std::sort(lists[s].begin(), lists[s].end(), Better);
       }
     }
-    uint32_t quotas[3];
+    uint32_t quotas[4];
     for (uint32_t& q : quotas) {
       q = rng.Bernoulli(0.3) ? 0 : static_cast<uint32_t>(rng.Below(20));
     }
     const size_t limit = 1 + rng.Below(50);
     List out;
-    const size_t found = MergeSources({lists[0], lists[1], lists[2]},
-                                      {quotas[0], quotas[1], quotas[2]}, limit,
-                                      Better, &scratch, &out);
+    // Model before targeting, as evidence; the structs name it last.
+    const size_t found =
+        MergeSources({lists[0], lists[1], lists[3], lists[2]},
+                     {quotas[0], quotas[1], quotas[3], quotas[2]}, limit,
+                     Better, &scratch, &out);
     const List expected = Slow(lists, quotas, limit);
     ASSERT_EQ(Ads(out), Ads(expected));
     std::set<uint32_t> distinct;

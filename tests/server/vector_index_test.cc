@@ -48,6 +48,15 @@ VectorIndex Build(const Vectors& vectors, size_t approximate_from = 0) {
   return std::move(builder).Build(approximate_from);
 }
 
+VectorIndex BuildForProducts(const Vectors& vectors,
+                             size_t approximate_from = 0, uint32_t first = 0) {
+  VectorIndex::Builder builder(0, VectorIndex::Metric::kProduct);
+  for (size_t i = 0; i < vectors.size(); ++i) {
+    EXPECT_OK(builder.Add(first + static_cast<uint32_t>(i), vectors[i]));
+  }
+  return std::move(builder).Build(approximate_from);
+}
+
 double Cosine(const std::vector<float>& a, const std::vector<float>& b) {
   double ab = 0, aa = 0, bb = 0;
   for (size_t i = 0; i < a.size(); ++i) {
@@ -312,6 +321,112 @@ TEST(VectorIndex, IsTheSameWheneverItIsBuilt) {
   const auto yes = [](uint32_t) { return true; };
   ExpectSame(Find(a, vectors[5], 50, -1, How::kApproximately, yes),
              Find(b, vectors[5], 50, -1, How::kApproximately, yes));
+}
+
+constexpr float kAnyProduct = -1e29f;
+
+// Lengths over many orders of magnitude, and none at all.
+Vectors OfManyLengths(Rng* rng, size_t n, size_t dims) {
+  Vectors vectors;
+  for (size_t i = 0; i < n; ++i) {
+    vectors.push_back(i > 0 && rng->Bernoulli(0.2) ? vectors[rng->Below(i)]
+                                                   : RandomVector(rng, dims));
+    if (rng->Bernoulli(0.05)) vectors[i].assign(dims, 0.0f);
+  }
+  return vectors;
+}
+
+TEST(VectorIndex, T8ByProductExactSearchIsTheScanThousandsOfCases) {
+  for (uint64_t seed = 0; seed < 3000; ++seed) {
+    SCOPED_TRACE(seed);
+    Rng rng(seed);
+    const size_t dims = 1 + rng.Below(seed % 10 == 0 ? 257 : 24);
+    const size_t n = 1 + rng.Below(seed % 7 == 0 ? 3000 : 200);
+    const Vectors vectors = OfManyLengths(&rng, n, dims);
+    const VectorIndex index =
+        BuildForProducts(vectors, rng.Bernoulli(0.5) ? 1 : 0);
+    const double share = rng.Uniform();
+    std::vector<uint8_t> pass(n);
+    for (auto& p : pass) p = rng.Bernoulli(share);
+    const auto filter = [&](uint32_t i) { return pass[index.ad(i)] != 0; };
+    const size_t k = rng.Below(40);
+    const auto q = RandomVector(&rng, dims);
+    const auto truth = Scan(index, q, k, kAnyProduct, filter);
+    ExpectSame(Find(index, q, k, kAnyProduct, How::kAll, filter), truth);
+    ExpectSame(Find(index, q, k, kAnyProduct, How::kAmong, filter), truth);
+    VectorIndex::Query query;
+    index.Prepare(q, &query);
+    for (uint32_t i = 0; i < n; ++i) {
+      double product = 0, lengths = 0;
+      const auto& v = vectors[index.ad(i)];
+      for (size_t c = 0; c < dims; ++c) {
+        product += double{q[c]} * v[c];
+        lengths += std::abs(double{q[c]} * v[c]);
+      }
+      ASSERT_NEAR(double{index.Similarity(i, query)} * query.length, product,
+                  3e-6 * lengths);
+    }
+    if (HasFailure()) return;
+  }
+}
+
+// Each is scaled by a power of 2 of its own.
+TEST(VectorIndex, TwoIndicesByProductAreSearchedAsOne) {
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    SCOPED_TRACE(seed);
+    Rng rng(seed);
+    const size_t dims = 1 + rng.Below(20), n = 1 + rng.Below(200);
+    const Vectors all = OfManyLengths(&rng, n, dims);
+    const size_t first = rng.Below(n);
+    const VectorIndex whole = BuildForProducts(all);
+    const VectorIndex a = BuildForProducts({all.begin(), all.begin() + first}),
+                      b = BuildForProducts({all.begin() + first, all.end()}, 0,
+                                           static_cast<uint32_t>(first));
+    const auto yes = [](uint32_t) { return true; };
+    const auto q = RandomVector(&rng, dims);
+    VectorIndex::Query query;
+    VectorIndex::Top top;
+    top.Start(10, kAnyProduct);
+    for (const VectorIndex* part : {&a, &b}) {
+      if (part->size() == 0) continue;
+      part->Prepare(q, &query);
+      part->Search(yes, &query, &top);
+    }
+    ExpectSame(top.Finish(),
+               Find(whole, q, 10, kAnyProduct, How::kAll, yes));
+    if (HasFailure()) return;
+  }
+}
+
+TEST(VectorIndex, T8ApproximateRecallByProductIsAtLeast95Percent) {
+  constexpr size_t kN = 60000, kDims = 24, kBest = 100;
+  Rng rng(13);
+  // One component is common to all requests, as a model's own part is.
+  Vectors vectors = Clustered(&rng, kN, kDims, 300);
+  for (auto& v : vectors) {
+    const auto length = static_cast<float>(std::exp(0.5 * rng.Normal()));
+    for (float& x : v) x *= length;
+    v.push_back(static_cast<float>(2 * rng.Normal()));
+  }
+  const VectorIndex index = BuildForProducts(vectors, 1);
+  for (const double share : {1.0, 0.1, 0.01}) {
+    double recall = 0;
+    constexpr int kQueries = 20;
+    for (int round = 0; round < kQueries; ++round) {
+      auto q = vectors[rng.Below(kN)];
+      for (float& x : q) x = 0.3f * (x + static_cast<float>(rng.Normal()));
+      q.back() = 1;
+      std::vector<uint8_t> pass(kN);
+      for (auto& p : pass) p = rng.Bernoulli(share);
+      const auto filter = [&](uint32_t i) { return pass[i] != 0; };
+      recall += RecallOf(Find(index, q, kBest, kAnyProduct,
+                              How::kApproximately, filter),
+                         Scan(index, q, kBest, kAnyProduct, filter)) /
+                kQueries;
+    }
+    std::printf("by product, share %g: recall %.4f\n", share, recall);
+    EXPECT_GE(recall, 0.95) << share;
+  }
 }
 
 }  // namespace

@@ -42,14 +42,14 @@ absl::Status List(const ClientOptions& options) {
     return absl::OkStatus();
   }
   Table table({"version", "state", "family", "examples", "clicks", "rows",
-               "bytes", "data until (UTC)", "error"});
+               "bytes", "data until (UTC)", "retrieval", "error"});
   for (const v1::ModelVersion& v : response.versions()) {
     const v1::ModelManifest& m = v.manifest();
     table.Add({absl::StrCat(v.version()),
                v1::ModelState_Name(v.state()).substr(12),  // "MODEL_STATE_"
                m.family(), absl::StrCat(m.examples()), absl::StrCat(m.clicks()),
                absl::StrCat(m.vocabulary_rows()), absl::StrCat(v.bytes()),
-               Day(m.last_example_ms()), v.error()});
+               Day(m.last_example_ms()), v.retrieval(), v.error()});
   }
   absl::PrintF("%s", table.Print());
   return absl::OkStatus();

@@ -106,9 +106,14 @@ absl::StatusOr<v1::RankRequest> MakeRankRequest(const RequestArgs& args) {
 
 // The keyword, or how near the vectors are.
 std::string Evidence(const v1::RankedAd& ad) {
-  return ad.match_type() == v1::MATCH_TYPE_EMBEDDING
-             ? absl::StrFormat("(cosine %.3f)", ad.similarity())
-             : ad.keyword();
+  switch (ad.match_type()) {
+    case v1::MATCH_TYPE_EMBEDDING:
+      return absl::StrFormat("(cosine %.3f)", ad.similarity());
+    case v1::MATCH_TYPE_MODEL:
+      return absl::StrFormat("(product %.3f)", ad.similarity());
+    default:
+      return ad.keyword();
+  }
 }
 
 void PrintResponse(const v1::RankResponse& response) {

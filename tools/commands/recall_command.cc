@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 #include "proto/ranking_service.grpc.pb.h"
+#include "storage/recall.h"
 #include "tools/commands/commands.h"
 #include "tools/recall.h"
 
