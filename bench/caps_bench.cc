@@ -139,7 +139,7 @@ Times OneRound(Bench* bench, FrequencyCaps* caps, uint64_t users, Rng* rng) {
   times.reserve = Since(start);
   CHECK(refused.empty());
   start = absl::GetCurrentTimeNanos();
-  for (const v1::Event& event : events) caps->OnReported(event);
+  for (const v1::Event& event : events) caps->Confirm(event);
   times.confirm = Since(start);
   // The floor: other users, the same distribution.
   std::vector<CapUser> keys;

@@ -19,11 +19,12 @@
 #include "model/model_store.h"
 #include "server/budget/budget_admission.h"
 #include "server/budget/campaign_traffic.h"
-#include "server/budget/charging_log.h"
+#include "server/budget/event_charging.h"
 #include "server/budget/ledger.h"
 #include "server/budget/pacing_loop.h"
 #include "server/caps/frequency_caps.h"
 #include "server/catalog_loader.h"
+#include "server/event_intake.h"
 #include "server/http_endpoint.h"
 #include "server/impression_counts.h"
 #include "server/metrics.h"
@@ -119,16 +120,17 @@ class ServerImpl : public Server {
   ServingState state_;
   CampaignTraffic traffic_;
   std::unique_ptr<const RankingPipeline> pipeline_;
-  // The log tells the ledger of events until it is closed. Null, as the two
-  // that use it: budgets are disabled.
+  // Null, as the three that use it: budgets are disabled.
   std::unique_ptr<Ledger> ledger_;
-  std::unique_ptr<EventLog> log_;
-  std::unique_ptr<BudgetAdmission> budgets_;
-  std::unique_ptr<ChargingLog> charging_log_;
-  std::unique_ptr<PacingLoop> pacing_;
-  std::unique_ptr<CatalogStore> catalog_;
+  std::unique_ptr<EventCharging> charging_;
   std::unique_ptr<CapStore> cap_store_;
   std::unique_ptr<FrequencyCaps> caps_;
+  std::unique_ptr<EventIntake> intake_;
+  // Tells the intake and its sinks of events until it is closed.
+  std::unique_ptr<EventLog> log_;
+  std::unique_ptr<BudgetAdmission> budgets_;
+  std::unique_ptr<PacingLoop> pacing_;
+  std::unique_ptr<CatalogStore> catalog_;
   std::unique_ptr<DecisionIdGenerator> ids_;
   std::unique_ptr<ModelWatcher> watcher_;
   std::unique_ptr<CatalogLoader> loader_;
@@ -215,7 +217,7 @@ absl::Status ServerImpl::OpenLedger(const Clock* clock) {
     return LookUpSlot(log_.get(), id, position);
   });
   budgets_ = std::make_unique<BudgetAdmission>(ledger_.get());
-  charging_log_ = std::make_unique<ChargingLog>(log_.get(), ledger_.get());
+  charging_ = std::make_unique<EventCharging>(ledger_.get());
   pacing_ = std::make_unique<PacingLoop>(
       ledger_.get(), &traffic_, clock,
       files::Join(config_.storage().data_dir(), "pacing"));
@@ -328,10 +330,10 @@ absl::Status ServerImpl::Listen() {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   std::vector<Admission*> admissions;
-  EventLog* event_log = log_.get();
+  std::vector<EventSink*> sinks = {caps_.get()};
   if (ledger_ != nullptr) {
     admissions.push_back(budgets_.get());
-    event_log = charging_log_.get();
+    sinks.push_back(charging_.get());
   }
   admissions.push_back(caps_.get());
   const ExplainStores explain_stores = {catalog_.get(), ledger_.get(),
@@ -340,9 +342,9 @@ absl::Status ServerImpl::Listen() {
       pipeline_.get(), &state_, explain_stores, replayer_.get(), admissions,
       ids_.get(), log_.get(), ledger_ == nullptr ? nullptr : &traffic_,
       impressions_.get(), &metrics_);
+  intake_ = std::make_unique<EventIntake>(log_.get(), std::move(sinks));
   events_ = std::make_unique<EventRpc>(
-      event_log, std::vector<EventSink*>{caps_.get()},
-      pipeline_->limits().max_events, &metrics_);
+      intake_.get(), pipeline_->limits().max_events, &metrics_);
   budget_rpc_ =
       std::make_unique<BudgetRpc>(ledger_.get(), pacing_.get(), &metrics_);
   catalog_reads_ = std::make_unique<CatalogRpc>(

@@ -6,9 +6,13 @@
 #include "absl/base/internal/endian.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "storage/catalog_keys.h"
 #include "storage/rocks.h"
 
 namespace adrank {
+
+using catalog::AddEntity;
+
 namespace {
 
 constexpr size_t kSuffixBytes = 12;  // be64(~version) be32(~index)
@@ -20,25 +24,6 @@ void SortById(Entities* entities) {
 }
 
 }  // namespace
-
-void AddEntity(v1::CatalogEntity* entity, v1::Catalog* catalog) {
-  switch (entity->entity_case()) {
-    case v1::CatalogEntity::kAdvertiser:
-      catalog->add_advertisers()->Swap(entity->mutable_advertiser());
-      break;
-    case v1::CatalogEntity::kCampaign:
-      catalog->add_campaigns()->Swap(entity->mutable_campaign());
-      break;
-    case v1::CatalogEntity::kAdGroup:
-      catalog->add_ad_groups()->Swap(entity->mutable_ad_group());
-      break;
-    case v1::CatalogEntity::kAd:
-      catalog->add_ads()->Swap(entity->mutable_ad());
-      break;
-    case v1::CatalogEntity::ENTITY_NOT_SET:
-      break;
-  }
-}
 
 absl::StatusOr<v1::Catalog> CatalogAt(rocksdb::DB* db,
                                       rocksdb::ColumnFamilyHandle* family,

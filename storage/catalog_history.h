@@ -11,11 +11,8 @@
 
 namespace adrank {
 
-// Moves the entity to the end of its list; an empty one is dropped.
-void AddEntity(v1::CatalogEntity* entity, v1::Catalog* catalog);
-
 // The entities as the changes up to `version` left them, sorted by id. `family`
-// has the layout of "history" (catalog_store.cc); `path` is for errors.
+// has the layout of "history" (catalog_keys.h); `path` is for errors.
 // FailedPrecondition when no change of that version is there, so that nothing
 // vouches for the ones before it. REQUIRES: version > 0.
 absl::StatusOr<v1::Catalog> CatalogAt(rocksdb::DB* db,

@@ -8,39 +8,14 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "storage/catalog_keys.h"
 #include "storage/rocks.h"
 
 namespace adrank {
 
-v1::EntityKey MakeKey(v1::EntityType type, const std::string& id) {
-  v1::EntityKey key;
-  key.set_type(type);
-  key.set_id(id);
-  return key;
-}
-
-std::string EntityBytes(const v1::EntityKey& key) {
-  return absl::StrCat(std::string(1, static_cast<char>(key.type())), key.id());
-}
-
-std::string OwnerBytes(const v1::EntityKey& key) {
-  return absl::StrCat(std::string(1, static_cast<char>(key.type())),
-                      std::string(1, static_cast<char>(key.id().size())),
-                      key.id());
-}
-
-void KeepDistinct(std::vector<v1::EntityKey>* keys) {
-  const auto rank = [](const v1::EntityKey& key) {
-    return std::make_pair(key.type(), absl::string_view(key.id()));
-  };
-  std::sort(keys->begin(), keys->end(),
-            [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
-  keys->erase(std::unique(keys->begin(), keys->end(),
-                          [&](const auto& a, const auto& b) {
-                            return rank(a) == rank(b);
-                          }),
-              keys->end());
-}
+using catalog::EntityBytes;
+using catalog::MakeKey;
+using catalog::OwnerBytes;
 
 namespace {
 

@@ -1,5 +1,4 @@
-// Keys of the catalogue on disk (catalog_store.cc has their grammar), and how a
-// part of it is read.
+// How a part of the catalogue on disk is read; storage/ only.
 #ifndef ADRANK_STORAGE_CATALOG_PART_H_
 #define ADRANK_STORAGE_CATALOG_PART_H_
 
@@ -13,16 +12,6 @@
 #include "rocksdb/db.h"
 
 namespace adrank {
-
-v1::EntityKey MakeKey(v1::EntityType type, const std::string& id);
-
-// Of the family "entities".
-std::string EntityBytes(const v1::EntityKey& key);
-// Prefix of the history and of the children of an entity.
-std::string OwnerBytes(const v1::EntityKey& key);
-
-// Sorts by type and id.
-void KeepDistinct(std::vector<v1::EntityKey>* keys);
 
 // One moment of a catalogue.
 struct CatalogView {

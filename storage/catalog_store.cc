@@ -1,12 +1,3 @@
-// Families and keys (integers big-endian):
-//   entities:  key   := u8(type) id
-//              value := serialised v1::CatalogEntity
-//   history:   key   := u8(type) u8(id bytes) id be64(~version) be32(~index)
-//              value := serialised v1::CatalogChange; index counts the
-//                       operations of one Apply
-//   children:  key   := u8(type) u8(id bytes) id u8(child type) child id
-//              value := empty; the entities that refer to (type, id)
-//   default:   "format", "version" -> be64
 #include "storage/catalog_store.h"
 
 #include <algorithm>
@@ -14,8 +5,6 @@
 #include <utility>
 
 #include "absl/base/internal/endian.h"
-#include "absl/container/flat_hash_set.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
@@ -23,68 +12,28 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "rocksdb/cache.h"
-#include "rocksdb/utilities/write_batch_with_index.h"
 #include "storage/catalog_history.h"
+#include "storage/catalog_keys.h"
 #include "storage/catalog_part.h"
+#include "storage/catalog_transaction.h"
 #include "storage/rocks.h"
 
 namespace adrank {
+
+using catalog::AddEntity;
+using catalog::EntityBytes;
+using catalog::kEntities;
+using catalog::kHistory;
+using catalog::kMaxIdBytes;
+using catalog::kVersionKey;
+using catalog::Name;
+using catalog::OwnerBytes;
+
 namespace {
 
-constexpr char kVersionKey[] = "version";
 constexpr size_t kBlockCacheBytes = 64 << 20;
-constexpr size_t kMaxIdBytes = 128;
-// Of CatalogSpec's families.
-constexpr size_t kEntities = 1, kHistory = 2, kChildren = 3;
 // What LoadChanges remembers at most.
 constexpr size_t kRecentChanges = 1 << 20;
-
-absl::string_view Noun(v1::EntityType type) {
-  switch (type) {
-    case v1::ENTITY_TYPE_ADVERTISER:
-      return "advertiser";
-    case v1::ENTITY_TYPE_CAMPAIGN:
-      return "campaign";
-    case v1::ENTITY_TYPE_AD_GROUP:
-      return "ad_group";
-    case v1::ENTITY_TYPE_AD:
-      return "ad";
-    default:
-      return "entity";
-  }
-}
-
-std::string Name(const v1::EntityKey& key) {
-  return absl::StrCat(Noun(key.type()), " \"", key.id(), "\"");
-}
-
-std::string HistoryBytes(const v1::EntityKey& key, int64_t version,
-                         uint32_t index) {
-  char buffer[12];
-  absl::big_endian::Store64(buffer, ~static_cast<uint64_t>(version));
-  absl::big_endian::Store32(buffer + 8, ~index);
-  return absl::StrCat(OwnerBytes(key),
-                      absl::string_view(buffer, sizeof(buffer)));
-}
-
-// The entity that this one refers to; UNSPECIFIED for advertisers.
-v1::EntityKey ParentOf(const v1::CatalogEntity& entity) {
-  switch (entity.entity_case()) {
-    case v1::CatalogEntity::kCampaign:
-      return MakeKey(v1::ENTITY_TYPE_ADVERTISER,
-                     entity.campaign().advertiser_id());
-    case v1::CatalogEntity::kAdGroup:
-      return MakeKey(v1::ENTITY_TYPE_CAMPAIGN, entity.ad_group().campaign_id());
-    case v1::CatalogEntity::kAd:
-      return MakeKey(v1::ENTITY_TYPE_AD_GROUP, entity.ad().ad_group_id());
-    default:
-      return v1::EntityKey();
-  }
-}
-
-bool HasParent(const v1::EntityKey& parent) {
-  return parent.type() != v1::ENTITY_TYPE_UNSPECIFIED;
-}
 
 rocks::Spec CatalogSpec(const std::string& data_dir) {
   rocks::Spec spec;
@@ -155,18 +104,6 @@ class CatalogStoreImpl final : public CatalogStore {
       const v1::EntityKey& key, uint32_t limit) override;
 
  private:
-  // Everything one Apply would write; reads through it see what came before.
-  struct Change {
-    rocksdb::WriteBatchWithIndex batch{rocksdb::BytewiseComparator(), 0,
-                                       /*overwrite_key=*/true};
-    int64_t version = 0;
-    int64_t time_ms = 0;
-    uint32_t index = 0;  // of the operation
-    const ApplyOptions* options = nullptr;
-  };
-  // Entities of which one is not added twice, by EntityBytes.
-  using Seen = absl::flat_hash_set<std::string>;
-
   // Makes the store writable again after a failed write: told to go on, or
   // opened anew. Unavailable, with the store as it was, while the disk is full.
   absl::Status Recover() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -175,47 +112,12 @@ class CatalogStoreImpl final : public CatalogStore {
 
   // For who holds mu_, after Recover.
   rocksdb::DB* db() const { return database_->db.get(); }
-  rocksdb::ColumnFamilyHandle* entities() const {
-    return database_->families[kEntities];
-  }
-  rocksdb::ColumnFamilyHandle* history() const {
-    return database_->families[kHistory];
-  }
-  rocksdb::ColumnFamilyHandle* children() const {
-    return database_->families[kChildren];
-  }
   absl::Status ToStatus(const rocksdb::Status& s) const {
     return rocks::ToStatus(s, absl::StrCat("catalogue ", path_));
   }
 
-  // One operation: *error says why it cannot be applied; the status is not OK
-  // when the store failed. Changes the batch only when both are OK.
-  absl::Status ApplyOne(const v1::CatalogOperation& operation, Change* change,
-                        absl::Status* error);
-  absl::Status Upsert(const v1::CatalogEntity& entity, Change* change,
-                      absl::Status* error);
-  absl::Status Remove(const v1::EntityKey& key, Change* change,
-                      absl::Status* error);
   void Remember(absl::Span<const v1::CatalogOperation> operations,
                 const ApplyResult& result) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Empty (ENTITY_NOT_SET) when there is none.
-  absl::StatusOr<v1::CatalogEntity> Find(const v1::EntityKey& key,
-                                         Change* change);
-  absl::StatusOr<bool> Exists(const v1::EntityKey& key, Change* change);
-  // Name of an entity that refers to `key`; empty when there is none.
-  absl::StatusOr<std::string> AnyChild(const v1::EntityKey& key,
-                                       Change* change);
-  // Adds the entity and all above it; AddBelow also all below it.
-  absl::Status AddAbove(const v1::EntityKey& key, Change* change, Seen* seen,
-                        v1::Catalog* out);
-  absl::Status AddBelow(const v1::EntityKey& key, Change* change, Seen* seen,
-                        v1::Catalog* out);
-  absl::Status AddAffected(absl::Span<const v1::CatalogOperation> operations,
-                           Change* change, ApplyResult* result);
-  std::string ChildBytes(const v1::EntityKey& parent,
-                         const v1::EntityKey& child) const {
-    return OwnerBytes(parent) + EntityBytes(child);
-  }
   absl::Status Parse(rocksdb::Iterator* it, v1::CatalogEntity* entity) const;
 
   const std::string data_dir_, path_;
@@ -229,172 +131,6 @@ class CatalogStoreImpl final : public CatalogStore {
   std::deque<std::pair<int64_t, v1::EntityKey>> recent_ ABSL_GUARDED_BY(mu_);
   int64_t recent_since_ ABSL_GUARDED_BY(mu_);
 };
-
-absl::StatusOr<v1::CatalogEntity> CatalogStoreImpl::Find(
-    const v1::EntityKey& key, Change* change) {
-  std::string value;
-  const rocksdb::Status s = change->batch.GetFromBatchAndDB(
-      db(), rocksdb::ReadOptions(), entities(), EntityBytes(key), &value);
-  v1::CatalogEntity entity;
-  if (s.IsNotFound()) return entity;
-  RETURN_IF_ERROR(ToStatus(s));
-  if (!entity.ParseFromString(value)) {
-    return absl::DataLossError(
-        absl::StrCat("catalogue ", path_, ": ", Name(key), " is damaged"));
-  }
-  return entity;
-}
-
-absl::StatusOr<bool> CatalogStoreImpl::Exists(const v1::EntityKey& key,
-                                              Change* change) {
-  rocksdb::PinnableSlice value;
-  const rocksdb::Status s = change->batch.GetFromBatchAndDB(
-      db(), rocksdb::ReadOptions(), entities(), EntityBytes(key), &value);
-  if (s.IsNotFound()) return false;
-  RETURN_IF_ERROR(ToStatus(s));
-  return true;
-}
-
-absl::StatusOr<std::string> CatalogStoreImpl::AnyChild(const v1::EntityKey& key,
-                                                       Change* change) {
-  const std::string prefix = OwnerBytes(key);
-  std::unique_ptr<rocksdb::Iterator> it(change->batch.NewIteratorWithBase(
-      children(), db()->NewIterator(rocksdb::ReadOptions(), children())));
-  it->Seek(prefix);
-  RETURN_IF_ERROR(ToStatus(it->status()));
-  if (!it->Valid() || !it->key().starts_with(prefix)) return std::string();
-  absl::string_view child = rocks::View(it->key());
-  child.remove_prefix(prefix.size());
-  return Name(MakeKey(static_cast<v1::EntityType>(child[0]),
-                      std::string(child.substr(1))));
-}
-
-absl::Status CatalogStoreImpl::Upsert(const v1::CatalogEntity& entity,
-                                      Change* change, absl::Status* error) {
-  *error = ValidateEntity(entity);
-  if (error->ok() && change->options->also_check) {
-    *error = change->options->also_check(entity);
-  }
-  if (!error->ok()) return absl::OkStatus();
-  const v1::EntityKey key = KeyOf(entity);
-  const v1::EntityKey parent = ParentOf(entity);
-  if (HasParent(parent)) {
-    ASSIGN_OR_RETURN(const bool exists, Exists(parent, change));
-    if (!exists) {
-      *error = absl::InvalidArgumentError(
-          absl::StrCat(Name(key), ": ", Name(parent), " does not exist"));
-      return absl::OkStatus();
-    }
-  }
-  ASSIGN_OR_RETURN(const v1::CatalogEntity old, Find(key, change));
-  const v1::EntityKey old_parent = ParentOf(old);
-  if (HasParent(old_parent) && old_parent.id() != parent.id()) {
-    RETURN_IF_ERROR(ToStatus(
-        change->batch.Delete(children(), ChildBytes(old_parent, key))));
-  }
-  if (HasParent(parent) && old_parent.id() != parent.id()) {
-    RETURN_IF_ERROR(
-        ToStatus(change->batch.Put(children(), ChildBytes(parent, key), "")));
-  }
-  return ToStatus(change->batch.Put(entities(), EntityBytes(key),
-                                    entity.SerializeAsString()));
-}
-
-absl::Status CatalogStoreImpl::Remove(const v1::EntityKey& key, Change* change,
-                                      absl::Status* error) {
-  if (key.id().empty() || key.id().size() > kMaxIdBytes ||
-      key.type() == v1::ENTITY_TYPE_UNSPECIFIED ||
-      !v1::EntityType_IsValid(key.type())) {
-    *error = absl::InvalidArgumentError(
-        absl::StrCat("remove: ", Name(key), " is not the key of an entity"));
-    return absl::OkStatus();
-  }
-  ASSIGN_OR_RETURN(const v1::CatalogEntity old, Find(key, change));
-  if (old.entity_case() == v1::CatalogEntity::ENTITY_NOT_SET) {
-    *error = absl::NotFoundError(absl::StrCat(Name(key), " does not exist"));
-    return absl::OkStatus();
-  }
-  ASSIGN_OR_RETURN(const std::string child, AnyChild(key, change));
-  if (!child.empty()) {
-    *error = absl::FailedPreconditionError(absl::StrCat(
-        Name(key), " cannot be removed: ", child, " refers to it"));
-    return absl::OkStatus();
-  }
-  const v1::EntityKey parent = ParentOf(old);
-  if (HasParent(parent)) {
-    RETURN_IF_ERROR(
-        ToStatus(change->batch.Delete(children(), ChildBytes(parent, key))));
-  }
-  return ToStatus(change->batch.Delete(entities(), EntityBytes(key)));
-}
-
-absl::Status CatalogStoreImpl::ApplyOne(const v1::CatalogOperation& operation,
-                                        Change* change, absl::Status* error) {
-  switch (operation.operation_case()) {
-    case v1::CatalogOperation::kUpsert:
-      RETURN_IF_ERROR(Upsert(operation.upsert(), change, error));
-      break;
-    case v1::CatalogOperation::kRemove:
-      RETURN_IF_ERROR(Remove(operation.remove(), change, error));
-      break;
-    case v1::CatalogOperation::OPERATION_NOT_SET:
-      *error = absl::InvalidArgumentError("the operation is empty");
-  }
-  if (!error->ok()) return absl::OkStatus();
-  v1::CatalogChange line;
-  line.set_catalog_version(change->version);
-  line.set_time_ms(change->time_ms);
-  *line.mutable_operation() = operation;
-  return ToStatus(change->batch.Put(
-      history(), HistoryBytes(KeyOf(operation), change->version, change->index),
-      line.SerializeAsString()));
-}
-
-absl::Status CatalogStoreImpl::AddAbove(const v1::EntityKey& key,
-                                        Change* change, Seen* seen,
-                                        v1::Catalog* out) {
-  if (!HasParent(key) || !seen->insert(EntityBytes(key)).second) {
-    return absl::OkStatus();
-  }
-  ASSIGN_OR_RETURN(v1::CatalogEntity entity, Find(key, change));
-  const v1::EntityKey parent = ParentOf(entity);
-  AddEntity(&entity, out);
-  return AddAbove(parent, change, seen, out);
-}
-
-absl::Status CatalogStoreImpl::AddBelow(const v1::EntityKey& key,
-                                        Change* change, Seen* seen,
-                                        v1::Catalog* out) {
-  RETURN_IF_ERROR(AddAbove(key, change, seen, out));
-  if (key.type() == v1::ENTITY_TYPE_AD) return absl::OkStatus();
-  const std::string prefix = OwnerBytes(key);
-  std::unique_ptr<rocksdb::Iterator> it(change->batch.NewIteratorWithBase(
-      children(), db()->NewIterator(rocksdb::ReadOptions(), children())));
-  for (it->Seek(prefix); it->Valid() && it->key().starts_with(prefix);
-       it->Next()) {
-    absl::string_view child = rocks::View(it->key());
-    child.remove_prefix(prefix.size());
-    RETURN_IF_ERROR(AddBelow(MakeKey(static_cast<v1::EntityType>(child[0]),
-                                     std::string(child.substr(1))),
-                             change, seen, out));
-  }
-  return ToStatus(it->status());
-}
-
-absl::Status CatalogStoreImpl::AddAffected(
-    absl::Span<const v1::CatalogOperation> operations, Change* change,
-    ApplyResult* result) {
-  Seen seen;
-  for (size_t i = 0; i < operations.size(); ++i) {
-    const v1::CatalogEntity& entity = operations[i].upsert();
-    if (!result->errors[i].ok() ||
-        !(entity.has_campaign() || entity.has_ad_group())) {
-      continue;
-    }
-    RETURN_IF_ERROR(AddBelow(KeyOf(entity), change, &seen, &result->affected));
-  }
-  return absl::OkStatus();
-}
 
 absl::Status CatalogStoreImpl::Recover() {
   if (database_ != nullptr && db()->Resume().ok()) return absl::OkStatus();
@@ -438,34 +174,25 @@ absl::StatusOr<ApplyResult> CatalogStoreImpl::Apply(
   RETURN_IF_ERROR(Recover());
   ApplyResult result;
   result.version = version_;
-  Change change;
-  change.version = version_ + 1;
-  change.time_ms = clock_->NowMs();
-  change.options = &options;
+  CatalogTransaction transaction(database_.get(), version_ + 1, clock_->NowMs(),
+                                 &options);
   bool failed = false;
   for (const v1::CatalogOperation& operation : operations) {
     absl::Status error;
-    RETURN_IF_ERROR(ApplyOne(operation, &change, &error));
-    ++change.index;
+    RETURN_IF_ERROR(transaction.Add(operation, &error));
     failed = failed || !error.ok();
     result.applied += error.ok();
     result.errors.push_back(std::move(error));
   }
   if (options.want_affected) {
-    RETURN_IF_ERROR(AddAffected(operations, &change, &result));
+    RETURN_IF_ERROR(transaction.AddAffected(operations, &result));
   }
   if (options.validate_only || (failed && !options.partial_failure)) {
     result.applied = 0;
   }
   if (result.applied == 0) return result;
-  char version[8];
-  absl::big_endian::Store64(version, static_cast<uint64_t>(change.version));
-  RETURN_IF_ERROR(ToStatus(
-      change.batch.Put(kVersionKey, rocksdb::Slice(version, sizeof(version)))));
-  rocksdb::WriteOptions synced;
-  synced.sync = true;
-  RETURN_IF_ERROR(ToStatus(db()->Write(synced, change.batch.GetWriteBatch())));
-  version_ = change.version;
+  RETURN_IF_ERROR(transaction.Commit());
+  ++version_;
   result.version = version_;
   Remember(operations, result);
   return result;
@@ -551,10 +278,11 @@ absl::StatusOr<CatalogChanges> CatalogStoreImpl::LoadChanges(
     snapshot = pin->db->GetSnapshot();
     changes.version = version_;
   }
-  KeepDistinct(&changes.keys);
+  catalog::KeepDistinct(&changes.keys);
   const absl::Status status = LoadCatalogPart(
-      {pin->db.get(), pin->families[kEntities], pin->families[kChildren],
-       snapshot, absl::StrCat("catalogue ", path_)},
+      {pin->db.get(), pin->families[kEntities],
+       pin->families[catalog::kChildren], snapshot,
+       absl::StrCat("catalogue ", path_)},
       changes.keys, also(changes.keys), max_groups, &changes.part);
   pin->db->ReleaseSnapshot(snapshot);
   RETURN_IF_ERROR(status);
@@ -642,27 +370,6 @@ absl::StatusOr<std::vector<v1::CatalogChange>> CatalogStoreImpl::History(
 }
 
 }  // namespace
-
-v1::EntityKey KeyOf(const v1::CatalogEntity& entity) {
-  switch (entity.entity_case()) {
-    case v1::CatalogEntity::kAdvertiser:
-      return MakeKey(v1::ENTITY_TYPE_ADVERTISER, entity.advertiser().id());
-    case v1::CatalogEntity::kCampaign:
-      return MakeKey(v1::ENTITY_TYPE_CAMPAIGN, entity.campaign().id());
-    case v1::CatalogEntity::kAdGroup:
-      return MakeKey(v1::ENTITY_TYPE_AD_GROUP, entity.ad_group().id());
-    case v1::CatalogEntity::kAd:
-      return MakeKey(v1::ENTITY_TYPE_AD, entity.ad().id());
-    case v1::CatalogEntity::ENTITY_NOT_SET:
-      break;
-  }
-  return v1::EntityKey();
-}
-
-v1::EntityKey KeyOf(const v1::CatalogOperation& operation) {
-  return operation.has_upsert() ? KeyOf(operation.upsert())
-                                : operation.remove();
-}
 
 absl::StatusOr<std::unique_ptr<CatalogStore>> CatalogStore::Open(
     const std::string& data_dir, const Clock* clock) {

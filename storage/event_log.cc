@@ -72,28 +72,6 @@ AppendQueue::Limits QueueLimits(const StorageConfig& config) {
   return limits;
 }
 
-// Checks an event and gives its key; a time of 0 becomes `now_ms`.
-absl::StatusOr<EventKey> CheckEvent(const v1::Event& event) {
-  ASSIGN_OR_RETURN(const DecisionId id,
-                   DecisionId::FromHex(event.decision_id()));
-  if (event.position() < 1 || event.position() > log_format::kMaxPosition) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("position ", event.position(), " not in [1, 255]"));
-  }
-  if (event.type() != v1::EVENT_TYPE_IMPRESSION &&
-      event.type() != v1::EVENT_TYPE_CLICK) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("type ", static_cast<int>(event.type()),
-                     " is neither IMPRESSION nor CLICK"));
-  }
-  if (event.time_ms() < 0 || event.time_ms() >= log_format::kEndOfTimeMs) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "time_ms ", event.time_ms(), " is not a time in unix milliseconds"));
-  }
-  return EventKey{id, static_cast<uint8_t>(event.position()),
-                  static_cast<uint8_t>(event.type())};
-}
-
 class EventLogImpl final : public EventLog {
  public:
   EventLogImpl(const StorageConfig& config, const Clock* clock,
@@ -225,7 +203,7 @@ void EventLogImpl::AppendEvents(
   queued.results.resize(events.size());
   queued.items.reserve(events.size());
   for (uint32_t i = 0; i < events.size(); ++i) {
-    const absl::StatusOr<EventKey> key = CheckEvent(events[i]);
+    const absl::StatusOr<EventKey> key = EventKey::Of(events[i]);
     if (!key.ok()) {
       queued.results[i].set_code(EventResult::CODE_INVALID);
       queued.results[i].set_message(std::string(key.status().message()));
@@ -436,7 +414,7 @@ absl::Status EventLogImpl::FillFrom(const LogBatch& batch) {
   }
   const int64_t now_ms = clock_->NowMs();
   for (const v1::Event& event : batch.events) {
-    const absl::StatusOr<EventKey> key = CheckEvent(event);
+    const absl::StatusOr<EventKey> key = EventKey::Of(event);
     if (!key.ok()) {
       return Annotate(key.status(), absl::StrCat("event of decision \"",
                                                  event.decision_id(), "\""));

@@ -4,6 +4,8 @@
 #include <initializer_list>
 
 #include "absl/base/internal/endian.h"
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 
 namespace adrank::log_format {
 namespace {
@@ -20,6 +22,27 @@ void AppendBe64(uint64_t value, std::string* bytes) {
   char buffer[8];
   absl::big_endian::Store64(buffer, value);
   bytes->append(buffer, sizeof(buffer));
+}
+
+absl::StatusOr<EventKey> EventKey::Of(const v1::Event& event) {
+  ASSIGN_OR_RETURN(const DecisionId id,
+                   DecisionId::FromHex(event.decision_id()));
+  if (event.position() < 1 || event.position() > kMaxPosition) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("position ", event.position(), " not in [1, 255]"));
+  }
+  if (event.type() != v1::EVENT_TYPE_IMPRESSION &&
+      event.type() != v1::EVENT_TYPE_CLICK) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("type ", static_cast<int>(event.type()),
+                     " is neither IMPRESSION nor CLICK"));
+  }
+  if (event.time_ms() < 0 || event.time_ms() >= kEndOfTimeMs) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "time_ms ", event.time_ms(), " is not a time in unix milliseconds"));
+  }
+  return EventKey{id, static_cast<uint8_t>(event.position()),
+                  static_cast<uint8_t>(event.type())};
 }
 
 void EventKey::AppendTo(std::string* bytes) const {

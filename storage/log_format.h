@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "proto/events.pb.h"
 #include "storage/decision_id.h"
@@ -36,6 +37,8 @@ struct EventKey {
   uint8_t position = 0;
   uint8_t type = 0;
 
+  // InvalidArgument when the event cannot be logged: names the field.
+  static absl::StatusOr<EventKey> Of(const v1::Event& event);
   void AppendTo(std::string* bytes) const;
   // REQUIRES: bytes.size() == kEventKeyBytes
   static EventKey FromBytes(absl::string_view bytes);

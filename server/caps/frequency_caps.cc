@@ -307,7 +307,7 @@ void FrequencyCaps::Release(const DecisionId& id) {
   Store(*owner, user, {}, {&id, 1}).IgnoreError();
 }
 
-void FrequencyCaps::OnReported(const v1::Event& event) {
+void FrequencyCaps::Confirm(const v1::Event& event) {
   if (event.type() != v1::EVENT_TYPE_IMPRESSION) return;
   const absl::StatusOr<DecisionId> id =
       DecisionId::FromHex(event.decision_id());

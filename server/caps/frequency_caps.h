@@ -27,7 +27,7 @@
 #include "server/caps/cap_table.h"
 #include "server/caps/user_cache.h"
 #include "server/caps/user_row.h"
-#include "server/event_sink.h"
+#include "server/event_intake.h"
 #include "storage/cap_store.h"
 
 namespace adrank {
@@ -91,7 +91,13 @@ class FrequencyCaps : public Admission, public EventSink {
   void Release(const DecisionId& id) override;
 
   // Impressions confirm; idempotent, in any order.
-  void OnReported(const v1::Event& event) override;
+  void Confirm(const v1::Event& event);
+  int64_t OnReported(absl::Span<const v1::Event> events) override {
+    for (const v1::Event& event : events) Confirm(event);
+    return 0;
+  }
+  void OnLogged(int64_t, absl::Span<const ReportedEvent>,
+                absl::Span<const v1::EventResult>) override {}
 
   // What the store has of the user; empty for an unknown one. DataLoss: the row
   // is damaged.

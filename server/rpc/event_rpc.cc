@@ -19,12 +19,6 @@ namespace {
 // were written, so that a fast sender is slowed down instead of filling memory.
 constexpr size_t kMaxOutstanding = 4096;
 
-using Sinks = std::vector<EventSink*>;
-
-void Report(const Sinks& sinks, const v1::Event& event) {
-  for (EventSink* sink : sinks) sink->OnReported(event);
-}
-
 // One bidirectional stream. Reads run ahead of the log; results are written in
 // the order of the events. The log calls back on its own thread, gRPC on
 // others: everything is under mu_, and each operation keeps the object alive by
@@ -32,9 +26,8 @@ void Report(const Sinks& sinks, const v1::Event& event) {
 class StreamReactor
     : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
-  StreamReactor(EventLog* log, const Sinks* sinks, Metrics* metrics)
-      : log_(log),
-        sinks_(sinks),
+  StreamReactor(EventIntake* intake, Metrics* metrics)
+      : intake_(intake),
         metrics_(metrics),
         scope_(Rpc::kStreamEvents, metrics) {
     StartRead(&incoming_);
@@ -100,13 +93,12 @@ class StreamReactor
   // A deque keeps the addresses of its elements while others come and go at
   // its ends; the slot is only popped after it is done.
   void Append(v1::Event event, Slot* slot) {
-    Report(*sinks_, event);
     std::vector<v1::Event> events;
     events.push_back(std::move(event));
-    log_->AppendEvents(std::move(events),
-                       [this, slot](std::vector<v1::EventResult> results) {
-                         OnLogged(slot, std::move(results[0]));
-                       });
+    intake_->Append(std::move(events),
+                    [this, slot](std::vector<v1::EventResult> results) {
+                      OnLogged(slot, std::move(results[0]));
+                    });
   }
 
   void Refuse(const absl::Status& status, Slot* slot) {
@@ -147,8 +139,7 @@ class StreamReactor
                                   : absl::OkStatus()));
   }
 
-  EventLog* const log_;
-  const Sinks* const sinks_;
+  EventIntake* const intake_;
   Metrics* const metrics_;
   const RpcScope scope_;
   grpc::ByteBuffer incoming_;  // only between StartRead and OnReadDone
@@ -186,28 +177,27 @@ grpc::ServerUnaryReactor* EventRpc::LogEvents(
   std::vector<v1::EventType> types;
   for (const v1::Event& event : parsed.events()) {
     types.push_back(event.type());
-    Report(sinks_, event);
   }
   std::vector<v1::Event> events(
       std::make_move_iterator(parsed.mutable_events()->begin()),
       std::make_move_iterator(parsed.mutable_events()->end()));
   // The response lives until Finish.
-  log_->AppendEvents(
-      std::move(events), [this, scope, types = std::move(types), response,
-                          reactor](std::vector<v1::EventResult> results) {
-        v1::LogEventsResponse answer;
-        for (size_t i = 0; i < results.size(); ++i) {
-          metrics_->EventHandled(types[i], results[i].code());
-          *answer.add_results() = std::move(results[i]);
-        }
-        reactor->Finish(scope.Done(SerializeRaw(answer, response)));
-      });
+  intake_->Append(std::move(events),
+                  [this, scope, types = std::move(types), response,
+                   reactor](std::vector<v1::EventResult> results) {
+                    v1::LogEventsResponse answer;
+                    for (size_t i = 0; i < results.size(); ++i) {
+                      metrics_->EventHandled(types[i], results[i].code());
+                      *answer.add_results() = std::move(results[i]);
+                    }
+                    reactor->Finish(scope.Done(SerializeRaw(answer, response)));
+                  });
   return reactor;
 }
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>*
 EventRpc::StreamEvents(grpc::CallbackServerContext*) {
-  return new StreamReactor(log_, &sinks_, metrics_);
+  return new StreamReactor(intake_, metrics_);
 }
 
 }  // namespace adrank

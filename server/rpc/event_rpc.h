@@ -3,13 +3,11 @@
 #ifndef ADRANK_SERVER_RPC_EVENT_RPC_H_
 #define ADRANK_SERVER_RPC_EVENT_RPC_H_
 
-#include <utility>
-#include <vector>
+#include <cstdint>
 
 #include "proto/event_service.grpc.pb.h"
-#include "server/event_sink.h"
+#include "server/event_intake.h"
 #include "server/metrics.h"
-#include "storage/event_log.h"
 
 namespace adrank {
 
@@ -19,13 +17,9 @@ class EventRpc : public v1::EventService::WithRawCallbackMethod_LogEvents<
                          v1::EventService::Service>> {
  public:
   // The pointers must outlive the service. A call with more than `max_events`
-  // is InvalidArgument. Each event goes to the sinks first.
-  EventRpc(EventLog* log, std::vector<EventSink*> sinks, uint32_t max_events,
-           Metrics* metrics)
-      : log_(log),
-        sinks_(std::move(sinks)),
-        max_events_(max_events),
-        metrics_(metrics) {}
+  // is InvalidArgument.
+  EventRpc(EventIntake* intake, uint32_t max_events, Metrics* metrics)
+      : intake_(intake), max_events_(max_events), metrics_(metrics) {}
 
   grpc::ServerUnaryReactor* LogEvents(grpc::CallbackServerContext* context,
                                       const grpc::ByteBuffer* request,
@@ -34,8 +28,7 @@ class EventRpc : public v1::EventService::WithRawCallbackMethod_LogEvents<
       grpc::CallbackServerContext* context) override;
 
  private:
-  EventLog* const log_;
-  const std::vector<EventSink*> sinks_;
+  EventIntake* const intake_;
   const uint32_t max_events_;
   Metrics* const metrics_;
 };

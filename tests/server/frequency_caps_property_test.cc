@@ -177,7 +177,7 @@ class Twins {
     const size_t back = std::min<size_t>(ids_.size(), 1 + rng_.Below(30));
     const DecisionId id = ids_[ids_.size() - back];
     const auto position = static_cast<uint32_t>(1 + rng_.Below(5));
-    caps_->OnReported(AnImpressionEvent(id, position));
+    caps_->Confirm(AnImpressionEvent(id, position));
     oracle_.Report(id, position, clock_.NowMs());
   }
 
@@ -263,7 +263,7 @@ void OnePage(Load* load, Rng* rng) {
       reports.push_back(load->events[rng->Below(load->events.size())]);
     }
   }
-  for (const v1::Event& event : reports) load->caps->OnReported(event);
+  for (const v1::Event& event : reports) load->caps->Confirm(event);
 }
 
 void RunC1(int threads, int users, size_t cached_users, uint64_t seed) {
@@ -338,7 +338,7 @@ TEST(FrequencyCapsProperty, C1HoldsForCapsThatAreCountedCoarsely) {
     caps.Reserve(*index, ContextOf("u"), id, SlotsOf({0}), &refused);
     if (!refused.empty()) continue;
     ++accepted;
-    caps.OnReported(AnImpressionEvent(id, 1));
+    caps.Confirm(AnImpressionEvent(id, 1));
     oracle.Add(s);
   }
   uint64_t at_cap = 0;

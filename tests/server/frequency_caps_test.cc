@@ -103,7 +103,7 @@ class FrequencyCapsTest : public ::testing::Test {
     return terms.Capped(ad, index_->ad(ad).group, index_->ad(ad).campaign);
   }
   void Report(uint32_t position = 1) {
-    caps_->OnReported(AnImpressionEvent(id_, position));
+    caps_->Confirm(AnImpressionEvent(id_, position));
   }
   google::protobuf::RepeatedPtrField<v1::FrequencyCap>* CampaignCaps() {
     return catalog_.mutable_campaigns(0)->mutable_frequency_caps();
@@ -160,7 +160,7 @@ TEST_F(FrequencyCapsTest, C2UnconfirmedReservationComesBack) {
   Report();
   // The first was seen after all: it counts as well, as long as its day lasts.
   clock_.Advance(absl::Hours(23));
-  caps_->OnReported(AnImpressionEvent(first, 1));
+  caps_->Confirm(AnImpressionEvent(first, 1));
   ASSERT_OK_AND_ASSIGN(const CapRow row, caps_->Lookup("u"));
   EXPECT_EQ(row.size(), 2u);
   EXPECT_EQ(caps_->Stats().confirmed, 2u);

@@ -1,12 +1,13 @@
 // Events of a real log on a disk, the ledger behind it, and crashes between the
 // two.
-#include "server/budget/charging_log.h"
+#include "server/budget/event_charging.h"
 
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "base/rng.h"
 #include "tests/testing/memory_ledger_store.h"
 #include "tests/testing/status_matchers.h"
@@ -26,9 +27,9 @@ using Code = v1::EventResult;
 
 constexpr int64_t kStartMs = 1'800'000'000'000;
 
-class ChargingLogTest : public ::testing::Test {
+class EventChargingTest : public ::testing::Test {
  protected:
-  ChargingLogTest() { Start(); }
+  EventChargingTest() { Start(); }
   void Start() {
     v1::StorageConfig config;
     config.set_data_dir(dir_.path());
@@ -45,15 +46,18 @@ class ChargingLogTest : public ::testing::Test {
     ledger_->SetLookup([this](const DecisionId& id, uint8_t position) {
       return LookUpSlot(log_.get(), id, position);
     });
-    charging_ = std::make_unique<ChargingLog>(log_.get(), ledger_.get());
+    charging_ = std::make_unique<EventCharging>(ledger_.get());
+    intake_ = std::make_unique<EventIntake>(
+        log_.get(), std::vector<EventSink*>{charging_.get()});
     campaign_ = ledger_->Campaign("c");
     v1::Budget budget;
     budget.set_total_micros(budget_micros_);
     ledger_->SetTerms(campaign_, budget, absl::UTCTimeZone(), 1);
   }
   void Stop() {
+    log_.reset();  // may call the sinks until then
+    intake_.reset();
     charging_.reset();
-    log_.reset();  // may call the ledger until then
     ledger_.reset();
   }
   // What a kill between the log and the ledger leaves.
@@ -90,7 +94,7 @@ class ChargingLogTest : public ::testing::Test {
     std::vector<uint32_t> refused;
     if (reserve) ledger_->Reserve(id, slots, &refused);
     EXPECT_THAT(refused, IsEmpty());
-    EXPECT_TRUE(charging_->AppendDecision(id, decision, {encoded, encoded}));
+    EXPECT_TRUE(log_->AppendDecision(id, decision, {encoded, encoded}));
     return id;
   }
   std::vector<Code::Code> Report(const DecisionId& id,
@@ -103,9 +107,12 @@ class ChargingLogTest : public ::testing::Test {
       events.back().set_type(type);
     }
     std::vector<Code::Code> codes;
-    for (const auto& result : charging_->AppendEventsAndWait(events)) {
-      codes.push_back(result.code());
-    }
+    absl::Notification logged;
+    intake_->Append(events, [&](std::vector<v1::EventResult> results) {
+      for (const auto& result : results) codes.push_back(result.code());
+      logged.Notify();
+    });
+    logged.WaitForNotification();
     return codes;
   }
   std::vector<Code::Code> Click(const DecisionId& id, uint32_t position = 1) {
@@ -129,12 +136,13 @@ class ChargingLogTest : public ::testing::Test {
   int64_t budget_micros_ = 1'000'000;
   std::unique_ptr<Ledger> ledger_;
   std::unique_ptr<EventLog> log_;
-  std::unique_ptr<ChargingLog> charging_;
+  std::unique_ptr<EventCharging> charging_;
+  std::unique_ptr<EventIntake> intake_;
   LedgerCampaign* campaign_ = nullptr;
   uint32_t next_ = 0;
 };
 
-TEST_F(ChargingLogTest, ChargesTheFirstBillableReportOnly) {
+TEST_F(EventChargingTest, ChargesTheFirstBillableReportOnly) {
   const DecisionId id = Serve(100, /*reserve=*/true);
   EXPECT_THAT(Report(id, {1, 2}, v1::EVENT_TYPE_IMPRESSION),
               ElementsAre(Code::CODE_ACCEPTED, Code::CODE_ACCEPTED));
@@ -147,7 +155,7 @@ TEST_F(ChargingLogTest, ChargesTheFirstBillableReportOnly) {
   EXPECT_EQ(Spent(), 200);
 }
 
-TEST_F(ChargingLogTest, ChargesFromTheLogWhatHasNoReservation) {
+TEST_F(EventChargingTest, ChargesFromTheLogWhatHasNoReservation) {
   const DecisionId id = Serve(100, /*reserve=*/false);
   Report(id, {1, 2}, v1::EVENT_TYPE_IMPRESSION);
   Click(id);
@@ -155,14 +163,14 @@ TEST_F(ChargingLogTest, ChargesFromTheLogWhatHasNoReservation) {
   EXPECT_EQ(Spent(), 200);
 }
 
-TEST_F(ChargingLogTest, ChargesNeitherTestsNorTheCallersOwnAds) {
+TEST_F(EventChargingTest, ChargesNeitherTestsNorTheCallersOwnAds) {
   Click(Serve(100, /*reserve=*/false, /*test=*/true));
   Click(Serve(100, /*reserve=*/false, false, v1::MATCH_TYPE_CALLER));
   EXPECT_EQ(Spent(), 0);
   EXPECT_EQ(Charges(Charge::kNotCharged), 2u);
 }
 
-TEST_F(ChargingLogTest, AnEventWithoutItsDecisionIsNotCharged) {
+TEST_F(EventChargingTest, AnEventWithoutItsDecisionIsNotCharged) {
   const DecisionId id = {kStartMs, 1, 77};
   EXPECT_THAT(Click(id), ElementsAre(Code::CODE_UNKNOWN_DECISION));
   // A position that the decision does not have.
@@ -171,7 +179,7 @@ TEST_F(ChargingLogTest, AnEventWithoutItsDecisionIsNotCharged) {
   EXPECT_EQ(Charges(Charge::kUnknownDecision), 2u);
 }
 
-TEST_F(ChargingLogTest, B2AKillBetweenLogAndLedgerLosesAndDoublesNothing) {
+TEST_F(EventChargingTest, B2AKillBetweenLogAndLedgerLosesAndDoublesNothing) {
   EXPECT_OK(ledger_->Flush());
   const DecisionId written = Serve(100, true), reserved = Serve(10, true);
   Click(written);
@@ -189,7 +197,7 @@ TEST_F(ChargingLogTest, B2AKillBetweenLogAndLedgerLosesAndDoublesNothing) {
   EXPECT_EQ(Spent(), 111);
 }
 
-TEST_F(ChargingLogTest, ANewLedgerDoesNotChargeThePast) {
+TEST_F(EventChargingTest, ANewLedgerDoesNotChargeThePast) {
   Click(Serve(100, false));
   ledger_->Flush().IgnoreError();
   Stop();
@@ -201,7 +209,7 @@ TEST_F(ChargingLogTest, ANewLedgerDoesNotChargeThePast) {
 }
 
 // Random lives, each ended by a kill, against the sum of what was clicked.
-TEST_F(ChargingLogTest, B2ChargesWhatTheLogHoldsAfterManyKills) {
+TEST_F(EventChargingTest, B2ChargesWhatTheLogHoldsAfterManyKills) {
   Rng rng(20260312);
   int64_t clicked = 0;
   std::vector<std::pair<DecisionId, int64_t>> open;
@@ -226,7 +234,7 @@ TEST_F(ChargingLogTest, B2ChargesWhatTheLogHoldsAfterManyKills) {
   EXPECT_GT(clicked, 10'000);
 }
 
-TEST_F(ChargingLogTest, ASlotIsLookedUpInTheLog) {
+TEST_F(EventChargingTest, ASlotIsLookedUpInTheLog) {
   const DecisionId id = Serve(100, false, /*test=*/true);
   ASSERT_OK(log_->Flush());
   ASSERT_OK_AND_ASSIGN(const LoggedSlot slot, LookUpSlot(log_.get(), id, 2));

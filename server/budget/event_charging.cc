@@ -1,7 +1,4 @@
-#include "server/budget/charging_log.h"
-
-#include <algorithm>
-#include <utility>
+#include "server/budget/event_charging.h"
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -12,14 +9,7 @@ namespace {
 // How far the clock may have stepped back before a crash.
 constexpr int64_t kClockSlackMs = 600'000;
 
-// What is needed of an event once the log has taken it over.
-struct Reported {
-  std::string decision_id;
-  uint32_t position;
-  v1::EventType type;
-};
-
-void ChargeOne(const Reported& event, const v1::EventResult& result,
+void ChargeOne(const ReportedEvent& event, const v1::EventResult& result,
                int64_t begun, Ledger* ledger) {
   switch (result.code()) {
     case v1::EventResult::CODE_ACCEPTED: {
@@ -75,25 +65,13 @@ absl::StatusOr<uint64_t> ReplayEvents(EventLog* log, Ledger* ledger) {
   return count;
 }
 
-void ChargingLog::AppendEvents(
-    std::vector<v1::Event> events,
-    std::function<void(std::vector<v1::EventResult>)> done) {
-  std::vector<Reported> reported;
-  reported.reserve(events.size());
-  for (const v1::Event& event : events) {
-    reported.push_back({event.decision_id(), event.position(), event.type()});
+void EventCharging::OnLogged(int64_t reported,
+                             absl::Span<const ReportedEvent> events,
+                             absl::Span<const v1::EventResult> results) {
+  for (size_t i = 0; i < results.size(); ++i) {
+    ChargeOne(events[i], results[i], reported, ledger_);
   }
-  const int64_t begun = ledger_->BeginEvents();
-  log_->AppendEvents(
-      std::move(events),
-      [ledger = ledger_, begun, reported = std::move(reported),
-       done = std::move(done)](std::vector<v1::EventResult> results) {
-        for (size_t i = 0; i < results.size(); ++i) {
-          ChargeOne(reported[i], results[i], begun, ledger);
-        }
-        ledger->EndEvents(begun);
-        done(std::move(results));
-      });
+  ledger_->EndEvents(reported);
 }
 
 }  // namespace adrank
