@@ -268,7 +268,7 @@ class Bench {
     quota.model = kBest;
     return Measure(kQueries, [&](size_t q) {
       const v1::Context context = Query(q, share);
-      serving_.model_vectors->Prepare(context, "", 1, 0.01, &query);
+      CHECK(serving_.model_vectors->Prepare(context, "", 1, 0.01, &query));
       RetrieveRequest request;
       request.context = &context;
       request.model = serving_.model_vectors.get();

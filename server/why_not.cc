@@ -301,10 +301,11 @@ std::string WhyNot::ByModel(const std::string& ad_id) const {
   const AdIndex& index = *serving_.index;
   const std::optional<uint32_t> ad = index.Find(ad_id);
   if (trace_->model_vectors == nullptr) {
-    return pipeline_.quota().model == 0
-               ? ""
-               : absl::StrCat("; the model was not asked: ",
-                              serving_.model_retrieval);
+    if (pipeline_.quota().model == 0) return "";
+    return absl::StrCat("; the model was not asked: ",
+                        serving_.model_vectors == nullptr
+                            ? serving_.model_retrieval
+                            : "what it says of the request is not finite");
   }
   if (!ad.has_value()) return "";
   const std::vector<AdMatch>& list = trace_->retrieve_scratch.by_model.matches;

@@ -109,7 +109,7 @@ absl::Status ModelVectors::AddAll(const AdIndex& index,
   return absl::OkStatus();
 }
 
-void ModelVectors::Prepare(const v1::Context& context,
+bool ModelVectors::Prepare(const v1::Context& context,
                            absl::string_view placement, double alpha,
                            double mean_pctr, Query* query) const {
   const size_t n = split_.dims();
@@ -117,9 +117,13 @@ void ModelVectors::Prepare(const v1::Context& context,
   v.resize(dims_);
   const double own = split_.Context(context, placement, &query->scratch,
                                     absl::MakeSpan(v).first(n));
+  const auto all_finite = [&v] {
+    return std::all_of(v.begin(), v.end(),
+                       [](float x) { return std::isfinite(x); });
+  };
   if (!by_value_) {
     v[n] = 1;
-    return;
+    return all_finite();
   }
   const double scale = alpha * slope_;
   for (size_t d = 0; d < n; ++d) {
@@ -130,6 +134,7 @@ void ModelVectors::Prepare(const v1::Context& context,
   v[n + 2] = static_cast<float>(std::log(kUsualPctr) -
                                 alpha * (slope_ * own + intercept_) -
                                 (1 - alpha) * std::log(mean_pctr));
+  return all_finite();
 }
 
 const float* ModelVectors::OfKeywordAd(uint32_t ad) const {

@@ -54,8 +54,9 @@ class ModelVectors {
     std::vector<float> vector;
     LogitSplit::Scratch scratch;
   };
-  // alpha and mean_pctr: of the auction.
-  void Prepare(const v1::Context& context, absl::string_view placement,
+  // alpha and mean_pctr: of the auction. False: a number is not finite, and the
+  // request must not ask.
+  bool Prepare(const v1::Context& context, absl::string_view placement,
                double alpha, double mean_pctr, Query* query) const;
 
   const std::shared_ptr<const ModelVectors>& base() const { return base_; }

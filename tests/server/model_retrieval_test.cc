@@ -168,6 +168,34 @@ TEST(ModelRetrieval, MetricsCountItsCandidates) {
   EXPECT_THAT(metrics.Text(), HasSubstr("adrank_model_retrieval_ads 0"));
 }
 
+// The request's vector is infinite: the other sources answer.
+TEST(ModelRetrieval, ANumberThatIsNotFiniteLeavesTheModelOut) {
+  SimulatedClock clock(absl::FromUnixSeconds(1'800'000'000));
+  const v1::ServerConfig config = Config("quota { model: 30 }");
+  const auto pipeline = RankingPipeline::Create(config, &clock);
+  ASSERT_OK(pipeline);
+  BundleContents contents = testing::AContents();
+  contents.weights[0] = 3.4e38f;  // Berlin
+  contents.manifest.mutable_calibrator()->mutable_platt()->set_slope(4);
+  const auto bundle = ModelBundle::FromContents(contents);
+  ASSERT_OK(bundle);
+  const auto serving =
+      ServingSnapshot::Of(*bundle, IndexOf(ACatalogOf(60, 6, 1000, 7), config));
+  ASSERT_NE(serving.model_vectors, nullptr);
+  for (const char* city : {"Berlin", "Rome", "Berlin"}) {
+    v1::RankRequest request;
+    testing::AddText(request.mutable_context()->mutable_attributes(), "city",
+                     city);
+    RankTrace trace;
+    RankOutcome outcome;
+    ASSERT_OK(
+        (*pipeline)->Rank(serving, request, {1, 1, 1}, {}, &trace, &outcome));
+    EXPECT_EQ(trace.candidates.size(), 30u);
+    EXPECT_EQ(outcome.response.placements(0).ads(0).match_type(),
+              city[0] == 'B' ? v1::MATCH_TYPE_TARGETING : v1::MATCH_TYPE_MODEL);
+  }
+}
+
 // A request uses the vectors of the very bundle that predicts: the product and
 // the logit of every candidate differ by the same number (T7).
 TEST(ModelRetrieval, T7ReadersSeeOnePairWhileModelsAndCataloguesAreSwapped) {

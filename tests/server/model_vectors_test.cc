@@ -131,8 +131,8 @@ class Asker {
 
   const std::vector<AdMatch>& Ask(const Asked& asked,
                                   const AdmissionTerms* terms = nullptr) {
-    serving_.model_vectors->Prepare(asked.context, "top", kAlpha, kMeanPctr,
-                                    &query_);
+    EXPECT_TRUE(serving_.model_vectors->Prepare(asked.context, "top", kAlpha,
+                                                kMeanPctr, &query_));
     RetrieveRequest request;
     request.context = &asked.context;
     request.terms = terms;

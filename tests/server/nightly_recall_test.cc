@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "server/metrics.h"
+#include "server/server.h"
 #include "storage/event_log.h"
 #include "tests/server/serving_testing.h"
 
@@ -215,6 +216,13 @@ TEST_F(NightlyRecallTest, ConfigurationIsChecked) {
   EXPECT_THAT(
       NightlyRecall::Create(config_, &state_, &clock_, {}).status().message(),
       HasSubstr("recall.max_candidates: 1000001 not in [0, 1000000]"));
+}
+
+TEST_F(NightlyRecallTest, AServerIsNotStartedWithAWrongOne) {
+  config_.mutable_model()->set_model_dir(dir_ / "models");
+  EXPECT_OK(ValidateConfig(config_));
+  config_.mutable_recall()->set_sample(100001);
+  EXPECT_THAT(ValidateConfig(config_).message(), HasSubstr("recall.sample"));
 }
 
 }  // namespace
