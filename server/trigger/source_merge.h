@@ -23,6 +23,7 @@ struct AdMatch {
   // Cosine with the request's vector, where the ad is among the nearest.
   float similarity = 0;
   int64_t bid_micros = 0;  // the keyword's, else the ad group's
+  double value = 0;        // AdIndex::ValueOf the ad and the bid
 };
 
 // Candidates that each source may have before the others; in the order in which

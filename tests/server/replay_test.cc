@@ -18,6 +18,7 @@ namespace {
 
 using ::adrank::testing::AContents;
 using ::adrank::testing::AddText;
+using ::adrank::testing::MixBidTypes;
 using ::adrank::testing::ParseText;
 using ::adrank::testing::RandomCatalog;
 using ::adrank::testing::RandomContext;
@@ -94,6 +95,7 @@ class ReplayTest : public ::testing::Test {
       config.MergeFrom(ParseText<v1::ServerConfig>(more_config_));
     }
     config.mutable_storage()->set_data_dir(dir_ / "data");
+    index_options_ = AdIndexOptions::Of(config);
     auto log = EventLog::Open(config.storage(), &clock_);
     ASSERT_OK(log);
     log_ = *std::move(log);
@@ -127,7 +129,8 @@ class ReplayTest : public ::testing::Test {
       }
     }
     ASSERT_OK_AND_ASSIGN(const auto loaded, catalog_->Load());
-    const auto index = AdIndex::Build(loaded.first, loaded.second);
+    const auto index =
+        AdIndex::Build(loaded.first, loaded.second, index_options_);
     ASSERT_OK(index);
     state_->SetIndex(*index);
   }
@@ -208,6 +211,7 @@ class ReplayTest : public ::testing::Test {
   SimulatedClock clock_{absl::FromUnixMillis(1'800'000'000'000)};
   ModelStore models_{dir_ / "models", "ctr"};
   std::string more_config_;
+  AdIndexOptions index_options_;
   std::unique_ptr<EventLog> log_;
   std::unique_ptr<CatalogStore> catalog_;
   std::unique_ptr<ServingState> state_;
@@ -295,7 +299,8 @@ TEST_F(ReplayTest, X1EveryDecisionIsTheSameAgainThroughChangesAndRestarts) {
   for (uint64_t seed = 1; seed <= 3; ++seed) {
     SCOPED_TRACE(absl::StrCat("seed ", seed));
     Rng rng(seed);
-    const v1::Catalog first = RandomCatalog(&rng, 240);
+    v1::Catalog first = RandomCatalog(&rng, 240);
+    if (seed == 2) MixBidTypes(&rng, &first);
     ApplyCatalog(first);
     ChanceAdmission budgets(&rng, true), caps(&rng, false);
     std::vector<DecisionId> ids;
