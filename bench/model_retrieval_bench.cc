@@ -2,8 +2,9 @@
 // its embeddings (one thread): exactly, and approximately in lists; among all
 // ads, and among those that a targeting expression lets through. The rival
 // scores all eligible ads by the predictor, which is what finds the same ads
-// without vectors; beside it the trigger alone, the best by bid. Then what a
-// swap of the model and what a change of the catalogue cost.
+// without vectors; beside it the trigger alone, the best by bid
+// (trigger_alone). Then what a swap of the model and what a change of the
+// catalogue cost.
 //
 //   bench/run.sh model_retrieval [largest number of ads]
 #include <algorithm>
@@ -195,7 +196,7 @@ class Bench {
       const Times all = ScoreAll(share);
       Print("exact", share, exact, all.median, 1);
       Print("score_all_eligible", share, all, all.median, 1);
-      Print("best_by_bid", share, ByBid(share), all.median, -1);
+      Print("trigger_alone", share, ByBid(share), all.median, -1);
       truth_[share] = std::move(truth);
     }
     Change();
@@ -268,7 +269,7 @@ class Bench {
     quota.model = kBest;
     return Measure(kQueries, [&](size_t q) {
       const v1::Context context = Query(q, share);
-      CHECK(serving_.model_vectors->Prepare(context, "", 1, 0.01, &query));
+      CHECK(serving_.model_vectors->Prepare(context, "", 1, &query));
       RetrieveRequest request;
       request.context = &context;
       request.model = serving_.model_vectors.get();

@@ -131,25 +131,11 @@ void FillRequest(const v1::RankRequest& request, v1::RankRequest* out) {
   *out->mutable_query_embedding() = request.query_embedding();
 }
 
-// Whether the ad would have been among the candidates, had its campaign been
-// open. How many others the search met before its end depends on how the index
-// is put together, so the log must not.
-bool WouldBeCandidate(const AdIndex& index, const RankTrace& trace,
-                      const AdMatch& match) {
-  if (!trace.retrieval.truncated || trace.candidates.empty()) return true;
-  const RankCandidate& last = trace.candidates.back();
-  if (match.bid_micros != last.bid_micros) {
-    return match.bid_micros > last.bid_micros;
-  }
-  return index.ad(match.ad).snapshot.ad_id() < last.snapshot->ad_id();
-}
-
 // The terms that made a difference, so that a replay can hold to them.
 void FillTerms(const AdIndex& index, const RankTrace& trace,
                v1::Decision* decision) {
   std::map<absl::string_view, v1::CampaignTerms> terms;
   for (const AdMatch& match : trace.retrieval.closed) {
-    if (!WouldBeCandidate(index, trace, match)) continue;
     const uint32_t campaign = index.ad(match.ad).campaign;
     terms[index.campaign_id(campaign)].set_closed(true);
   }

@@ -22,6 +22,7 @@ void TakeMatches(const AdIndex& index, RankTrace* trace) {
     c.item = {match.ad, &index.ad(match.ad).snapshot};
     c.snapshot = c.item.snapshot;
     c.bid_micros = match.bid_micros;
+    c.value = match.value;
     c.pacing_multiplier = trace->terms.Multiplier(index.ad(match.ad).campaign);
     c.match_type = match.match_type;
     c.keyword = match.keyword;
@@ -56,9 +57,7 @@ void TakeNamed(const AdIndex& index, const v1::RankRequest& request,
     if (const auto veto = index.VetoOfNamed(*ad, ask)) {
       if (*veto == Veto::kBudget) {
         trace->retrieval.closed_campaigns.push_back(campaign);
-        AdMatch& closed = trace->retrieval.closed.emplace_back();
-        closed.ad = *ad;
-        closed.bid_micros = kMaxBidMicros;
+        trace->retrieval.closed.emplace_back().ad = *ad;
       }
       return CountVeto(*veto, &trace->retrieval);
     }
@@ -66,6 +65,9 @@ void TakeNamed(const AdIndex& index, const v1::RankRequest& request,
     c.pacing_multiplier = trace->terms.Multiplier(campaign);
     if (c.bid_micros == 0) c.bid_micros = index.ad(*ad).bid_micros;
   }
+  c.value = c.item.ad == PredictItem::kNotIndexed
+                ? static_cast<double>(c.bid_micros)  // CPC, of quality 1
+                : index.ValueOf(c.item.ad, c.bid_micros);
   c.snapshot = c.item.snapshot;
   trace->candidates.push_back(c);
 }
@@ -81,8 +83,8 @@ void TakeAllNamed(const AdIndex& index, const v1::RankRequest& request,
   if (candidates.empty()) retrieval.reason = EmptyReason(retrieval);
   std::sort(candidates.begin(), candidates.end(),
             [](const RankCandidate& a, const RankCandidate& b) {
-              return a.bid_micros != b.bid_micros
-                         ? a.bid_micros > b.bid_micros
+              return a.value != b.value
+                         ? a.value > b.value
                          : a.snapshot->ad_id() < b.snapshot->ad_id();
             });
   if (candidates.size() > limit) {

@@ -8,8 +8,8 @@
 
 namespace adrank {
 
-// Sets trace->retrieval, candidates and items: at most `limit`, best bid first;
-// `quota` and min_similarity as in AdIndex::RetrieveSources.
+// Sets trace->retrieval, candidates and items: at most `limit`, best value first
+// (AdIndex::ValueOf); `quota` and min_similarity as in AdIndex::RetrieveSources.
 // REQUIRES: CheckQueryEmbedding is OK; trace->context and terms are the
 // request's; candidates and items are empty.
 void FindCandidates(const AdIndex& index, const v1::RankRequest& request,

@@ -44,6 +44,7 @@ struct CallOptions {
 struct RankCandidate {
   PredictItem item;
   int64_t bid_micros = 0;
+  double value = 0;  // AdIndex::ValueOf, by which candidates are in order
   // Of the bid, so that the budget lasts; in (0, 1].
   float pacing_multiplier = 1;
   v1::MatchType match_type = v1::MATCH_TYPE_UNSPECIFIED;

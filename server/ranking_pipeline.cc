@@ -156,9 +156,9 @@ void RankingPipeline::Trigger(const ServingSnapshot& serving,
   // By the first placement, if the model looks at it.
   if (quota_.model > 0 && request.candidates().empty() &&
       serving.model_vectors != nullptr &&
-      serving.model_vectors->Prepare(
-          trace->context, trace->placement_ids[0], auction_options_.alpha,
-          auction_options_.mean_pctr, &trace->model_query)) {
+      serving.model_vectors->Prepare(trace->context, trace->placement_ids[0],
+                                     auction_options_.alpha,
+                                     &trace->model_query)) {
     trace->model_vectors = serving.model_vectors.get();
   }
   const size_t limit = request.max_candidates() != 0 ? request.max_candidates()

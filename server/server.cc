@@ -184,7 +184,7 @@ absl::Status ServerImpl::OpenStores(const Clock* clock) {
   loader_ = std::make_unique<CatalogLoader>(
       catalog_.get(), &state_, &metrics_,
       [this](const AdIndex& index) { PrepareBudgets(index); },
-      AdIndexOptions::Of(config_.trigger()));
+      AdIndexOptions::Of(config_));
   ASSIGN_OR_RETURN(
       replayer_, Replayer::Create(config_, &state_, catalog_.get(),
                                   ModelStore(config_.model().model_dir(), name),

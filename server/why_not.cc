@@ -325,6 +325,31 @@ std::string WhyNot::ByModel(const std::string& ad_id) const {
       *product, list.size(), list.back().similarity);
 }
 
+// The least bid above `bid` with which ad `number` is worth more than `last`,
+// or as much and comes first; absent when the largest would not do.
+std::optional<int64_t> WhyNot::BidBefore(uint32_t number, int64_t bid,
+                                         const AdMatch& last) const {
+  const AdIndex& index = *serving_.index;
+  const bool first = ComesFirst(number, last.ad);
+  const auto does = [&](int64_t b) {
+    const double value = index.ValueOf(number, b);
+    return value > last.value || (first && value == last.value);
+  };
+  int64_t low = bid, high = kMaxBidMicros;
+  if (!does(high)) return std::nullopt;
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    (does(middle) ? high : low) = middle;
+  }
+  return high;
+}
+
+// Numbers need not be in the order of ids, which breaks ties.
+bool WhyNot::ComesFirst(uint32_t a, uint32_t b) const {
+  const AdIndex& index = *serving_.index;
+  return index.ad(a).snapshot.ad_id() < index.ad(b).snapshot.ad_id();
+}
+
 // It matched, and others fill the limit of candidates: how far it is from the
 // last of them. Its siblings' bids rise with its own.
 bool WhyNot::BeyondLimit(const std::string& ad_id,
@@ -336,16 +361,17 @@ bool WhyNot::BeyondLimit(const std::string& ad_id,
     // Which bid would do depends on what each source found.
     out->set_outcome(absl::StrCat("not predicted: ", limit,
                                   " candidates of the sources' quotas, and of "
-                                  "the highest bids beside them, fill the "
+                                  "the highest value beside them, fill the "
                                   "limit of candidates",
                                   ByModel(ad_id)));
     return true;
   }
   std::string text = "not predicted";
   if (limit > 0) {
-    absl::StrAppend(
-        &text, ": ", limit, " candidates with higher bids (at least ",
-        trace_->candidates.back().bid_micros, ") fill the limit of candidates");
+    absl::StrAppendFormat(&text,
+                          ": %d candidates worth more (at least %.15g micros a "
+                          "click) fill the limit of candidates",
+                          limit, trace_->candidates.back().value);
   }
   const std::optional<uint32_t> number = index.Find(ad_id);
   if (!request_.candidates().empty() || !number.has_value()) {
@@ -356,37 +382,38 @@ bool WhyNot::BeyondLimit(const std::string& ad_id,
   Retrieval all;
   index.Retrieve(AskFor(request_, *trace_), index.size() + 1, &scratch, &all);
   std::vector<AdMatch> others;
-  // Numbers need not be in the order of ids, which breaks ties.
-  const auto before = [&](uint32_t a, uint32_t b) {
-    return index.ad(a).snapshot.ad_id() < index.ad(b).snapshot.ad_id();
-  };
+  const IndexedAd& own = index.ad(*number);
   size_t rank = 0, siblings_before = 0;
   int64_t bid = 0;
   for (size_t r = 0; r < all.matches.size(); ++r) {
     const AdMatch& match = all.matches[r];
+    const IndexedAd& ad = index.ad(match.ad);
     if (match.ad == *number) {
       rank = r + 1;
       bid = match.bid_micros;
-    } else if (index.ad(match.ad).group != index.ad(*number).group) {
+    } else if (ad.group != own.group) {
       others.push_back(match);
     } else {
-      siblings_before += before(match.ad, *number);
+      siblings_before += ad.quality != own.quality
+                             ? ad.quality > own.quality
+                             : ComesFirst(match.ad, *number);
     }
   }
   if (rank > 0) {
     absl::StrAppend(&text, "; its place is ", rank, " of ", all.matches.size());
   }
-  if (rank > limit && siblings_before < limit) {
-    // Best first: this one must be passed.
-    const AdMatch& last = others[limit - 1 - siblings_before];
-    const int64_t needed = last.bid_micros + before(last.ad, *number);
-    SetGap(v1::RANKING_STAGE_RETRIEVAL, static_cast<double>(needed),
-           static_cast<double>(bid), out);
-    absl::StrAppend(&text, "; to be one, needed bid ", needed, ", had ", bid);
-  } else {
+  if (rank <= limit || siblings_before >= limit) {
     absl::StrAppend(&text,
                     "; no bid would have made it one: siblings that bid the "
                     "same come first");
+  } else if (const auto needed =
+                 // Best first: this one must be passed.
+             BidBefore(*number, bid, others[limit - 1 - siblings_before])) {
+    SetGap(v1::RANKING_STAGE_RETRIEVAL, static_cast<double>(*needed),
+           static_cast<double>(bid), out);
+    absl::StrAppend(&text, "; to be one, needed bid ", *needed, ", had ", bid);
+  } else {
+    absl::StrAppend(&text, "; no bid would have made it one");
   }
   out->set_outcome(text);
   return true;

@@ -81,6 +81,9 @@ class WhyNot {
 
   void AddDetail(v1::RankingStage stage, const std::string& ad_id,
                  v1::AdExplanation* out) const;
+  std::optional<int64_t> BidBefore(uint32_t number, int64_t bid,
+                                   const AdMatch& last) const;
+  bool ComesFirst(uint32_t a, uint32_t b) const;
   bool SitsOut(uint32_t campaign) const;
   void TargetingDetail(const IndexedAd& ad, v1::AdExplanation* out) const;
   const AuctionSlot* LastOf(size_t placement) const;

@@ -25,7 +25,7 @@ std::string RecallText(const v1::RecallReport& report) {
     absl::StrAppend(&text, report.truncated(),
                     " decisions have more matches than the server's "
                     "limits.max_candidates: their winner is that of the "
-                    "highest bids only\n");
+                    "most valuable candidates only\n");
   }
   return text;
 }

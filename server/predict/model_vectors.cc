@@ -7,16 +7,13 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "server/rank/auction_ads.h"
 
 namespace adrank {
 namespace {
 
-// What the pctr of a CPM ad is taken for, so that what its vector has in place
-// of a logit stays small; any value gives the same order.
-constexpr double kUsualPctr = 0.01;
-// Bids are divided by this, for the same reason: micros.
-constexpr double kUsualBid = 1e6;
+// Values are divided by this, so that their logarithms are small beside logits;
+// any number gives the same order. Micros.
+constexpr double kUsualValue = 1e6;
 
 }  // namespace
 
@@ -41,6 +38,7 @@ absl::StatusOr<std::shared_ptr<const ModelVectors>> ModelVectors::Build(
       new ModelVectors(bundle, std::move(split)));
   vectors->by_value_ =
       index.options().model_order != v1::TriggerConfig::BY_LOGIT;
+  vectors->mean_pctr_ = index.options().mean_pctr;
   vectors->dims_ = vectors->split_.dims() + (vectors->by_value_ ? 3 : 1);
   if (vectors->dims_ > VectorIndex::kMaxDims) {
     return absl::FailedPreconditionError(
@@ -66,14 +64,11 @@ void ModelVectors::VectorFor(const AdIndex& index,
   (*vector)[n] = static_cast<float>(own);
   if (!by_value_) return;
   const IndexedAd& entry = index.ad(ad);
-  const auto bid = static_cast<double>(
-      EventBid(entry.bid_type, entry.bid_micros, entry.conversion_rate, 1));
-  const double quality = std::max(1e-9, static_cast<double>(entry.quality));
-  const double value = std::log(std::max(1.0, bid) * quality / kUsualBid);
   const bool cpm = entry.bid_type == v1::BID_TYPE_CPM;
   if (cpm) std::fill(vector->begin(), vector->end(), 0.0f);
+  const double value = index.ValueOf(ad, entry.bid_micros);
   (*vector)[n + 1] =
-      static_cast<float>(cpm ? value - std::log(kUsualPctr) : value);
+      static_cast<float>(std::log(std::max(value, 1e-9) / kUsualValue));
   (*vector)[n + 2] = cpm ? 1.0f : 0.0f;
 }
 
@@ -131,9 +126,8 @@ bool ModelVectors::Prepare(const v1::Context& context,
   }
   v[n] = static_cast<float>(scale);
   v[n + 1] = 1;
-  v[n + 2] = static_cast<float>(std::log(kUsualPctr) -
-                                alpha * (slope_ * own + intercept_) -
-                                (1 - alpha) * std::log(mean_pctr));
+  v[n + 2] = static_cast<float>(
+      alpha * (std::log(mean_pctr_) - slope_ * own - intercept_));
   return all_finite();
 }
 

@@ -27,12 +27,12 @@ namespace adrank {
 //
 //   BY_LOGIT  ad [v, own]                 request [v, 1]
 //   BY_VALUE  ad [v, own, ln b, 0]        request [a s v, a s, 1, w]
-//             of CPM: [0, 0, ln b - ln k, 1]
+//             of CPM: [0, 0, ln b, 1]
 //
-// where b is what the ad bids for a click (an impression) x quality, a is
-// rank.alpha, s and i the calibrator's slope and intercept, k = 0.01, and
-// w = ln k - a (s own(context) + i) - (1 - a) ln mean_pctr. BY_VALUE is the
-// order of the score b x pctr^a mean_pctr^(1 - a), with pctr's odds in pctr's
+// where b is AdIndex::ValueOf, a is rank.alpha, s and i the calibrator's slope
+// and intercept, and w = a (ln mean_pctr - s own(context) - i). BY_VALUE is the
+// order of the auction's score, b x pctr^a mean_pctr^(1 - a) of CPC and CPA and
+// b x mean_pctr of CPM, with pctr's odds in pctr's
 // place (they differ by a factor of 1 - pctr), without isotonic calibration,
 // biases of slices and pacing: it is for choosing candidates, which are then
 // predicted. Of an index on a base it has the vectors of what changed, and
@@ -54,10 +54,10 @@ class ModelVectors {
     std::vector<float> vector;
     LogitSplit::Scratch scratch;
   };
-  // alpha and mean_pctr: of the auction. False: a number is not finite, and the
-  // request must not ask.
+  // alpha: of the auction. False: a number is not finite, and the request must
+  // not ask.
   bool Prepare(const v1::Context& context, absl::string_view placement,
-               double alpha, double mean_pctr, Query* query) const;
+               double alpha, Query* query) const;
 
   const std::shared_ptr<const ModelVectors>& base() const { return base_; }
   // Of the enabled ads of the index (without its base) that have no positive
@@ -91,6 +91,7 @@ class ModelVectors {
   const std::shared_ptr<const ModelBundle> bundle_;
   const LogitSplit split_;
   bool by_value_ = true;
+  double mean_pctr_ = 0.01;           // AdIndexOptions
   double slope_ = 1, intercept_ = 0;  // of the calibrator
   size_t dims_ = 0;
   VectorIndex documents_;

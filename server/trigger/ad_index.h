@@ -89,7 +89,7 @@ struct RetrieveRequest {
 };
 
 struct Retrieval {
-  // Best first: bid descending, then ad id ascending.
+  // Best first: AdMatch.value descending, then ad id ascending.
   std::vector<AdMatch> matches;
   // Ads that match by targeting, keyword or vector; of them vetoed. An ad that
   // several vetoes hit is counted once, under the first in the enum's order.
@@ -100,9 +100,11 @@ struct Retrieval {
   uint32_t filtered_by[kVetoes] = {};
   // More than `limit` ads matched without a veto; matches has the best. Exact.
   bool truncated = false;
-  // Campaigns of ads filtered by kBudget, in no order, repeated; and those ads,
-  // with the bids they would have had.
+  // Campaigns of ads filtered by kBudget, in no order, repeated.
   std::vector<uint32_t> closed_campaigns;
+  // Of those ads the ones that stand before the last match when it is truncated
+  // (in their source's list, when there are several sources), in no order.
+  // Exact: how the index is put together does not show.
   std::vector<AdMatch> closed;
   // Why matches is empty; UNSPECIFIED when it is not. BUDGET or FREQUENCY_CAP
   // when an ad that passed all else was kept out by that.
@@ -157,16 +159,24 @@ struct AdIndexOptions {
   // them (ModelVectors).
   bool by_model = false;
   v1::TriggerConfig::ModelOrder model_order = v1::TriggerConfig::BY_VALUE;
+  // The pctr of an average ad, by which impressions and clicks compare
+  // (AuctionOptions.mean_pctr); in [1e-6, 1).
+  double mean_pctr = 0.01;
 
-  static AdIndexOptions Of(const v1::TriggerConfig& config) {
+  // REQUIRES: AuctionOptions::Create(config.rank()) is OK.
+  static AdIndexOptions Of(const v1::ServerConfig& config) {
     AdIndexOptions options;
-    options.stemmer_language = config.stemmer_language();
-    if (config.approximate_from() != 0) {
-      options.approximate_from = config.approximate_from();
+    options.stemmer_language = config.trigger().stemmer_language();
+    if (config.trigger().approximate_from() != 0) {
+      options.approximate_from = config.trigger().approximate_from();
     }
-    options.by_model = config.quota().model() > 0;
-    if (config.model_order() != v1::TriggerConfig::MODEL_ORDER_UNSPECIFIED) {
-      options.model_order = config.model_order();
+    if (config.rank().mean_pctr() != 0) {
+      options.mean_pctr = config.rank().mean_pctr();
+    }
+    const v1::TriggerConfig& trigger = config.trigger();
+    options.by_model = trigger.quota().model() > 0;
+    if (trigger.model_order() != v1::TriggerConfig::MODEL_ORDER_UNSPECIFIED) {
+      options.model_order = trigger.model_order();
     }
     return options;
   }
@@ -255,6 +265,14 @@ class AdIndex {
   // -english".
   std::string normalizer_id() const;
   const AdIndexStats& stats() const { return stats_; }
+  // What matches are in the order of: what an average impression of the ad is
+  // worth when it bids that much (micros, of its bid type), as micros a click.
+  // It is the auction's score at pctr = mean_pctr, divided by mean_pctr, for
+  // every alpha; pacing multipliers are not in it:
+  //   EventBid x quality              CPC (the bid), CPA (x conversion_rate)
+  //   EventBid / mean_pctr x quality  CPM (a thousandth of the bid)
+  // Never falls as the bid rises.
+  double ValueOf(uint32_t ad, int64_t bid_micros) const;
 
   // Numbers of entities are below these; one number, one id. Without a base ads
   // are numbered in the order of their ids and all numbers are in use. With
@@ -415,16 +433,21 @@ class AdIndex {
     bool enabled = true;
     int64_t reserve_micros = 0;
   };
+  struct GroupAd {
+    uint32_t ad;  // its number
+    float quality;
+  };
   // An ad of a group without positive keywords, as far as most requests need
   // to look at it. Better ones first; those that are paused last.
   struct Document {
+    double value;  // ValueOf
     int64_t bid_micros;
-    uint32_t ad;        // its number
-    uint32_t group;     // into groups_
+    uint32_t ad;       // its number
+    uint32_t group;    // into groups_
     uint32_t campaign;  // its number
-    bool enabled;       // with its parents
-    bool plain;         // no schedule, no negative keywords
-    bool scanned;       // its conjunctions are too many: evaluate the targeting
+    bool enabled;      // with its parents
+    bool plain;        // no schedule, no negative keywords
+    bool scanned;      // its conjunctions are too many: evaluate the targeting
   };
   class Builder;
   using Ids = absl::flat_hash_map<std::string, uint32_t>;
@@ -513,8 +536,9 @@ class AdIndex {
                      RetrieveScratch* scratch, Retrieval* out) const;
   // Whether an ad with a vector in `part` is eligible; counts it when it is
   // not and `out` is not null.
-  bool Admit(const AdIndex& part, uint32_t ad, const RetrieveRequest& request,
-             RetrieveScratch* scratch, Retrieval* out) const;
+  bool Admit(const AdIndex& part, uint32_t vector,
+             const RetrieveRequest& request, RetrieveScratch* scratch,
+             Retrieval* out) const;
   // No targeting or keyword leads to the ad.
   bool OnlySimilar(uint32_t ad, const RetrieveScratch& scratch) const;
   // Appends what this part has. True when some was found by a keyword: then
@@ -540,6 +564,9 @@ class AdIndex {
   std::optional<Veto> VetoGroup(const GroupEntry& group, int64_t time_ms,
                                 const RetrieveScratch& scratch,
                                 const RetrieveScratch::Part& part) const;
+  // Of an ad of quality 1.
+  double ValueOf(const GroupEntry& group, int64_t bid_micros) const;
+  void KeepLostToBudget(Retrieval* out) const;
   void AddGroup(const GroupEntry& group, const AdMatch& match,
                 const Search& search) const;
   void ResolveBlocked(const RetrieveRequest& request,
@@ -560,7 +587,7 @@ class AdIndex {
   std::vector<GroupEntry> groups_;
   std::vector<IndexedAd> ads_;
   std::vector<uint8_t> ad_enabled_;  // [ads]
-  std::vector<uint32_t> group_ads_;  // numbers
+  std::vector<GroupAd> group_ads_;
   std::vector<PositiveKeyword> positives_;
   std::vector<NegativeKeyword> negatives_;
   std::vector<std::string> keyword_texts_;

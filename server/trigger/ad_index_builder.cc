@@ -223,8 +223,8 @@ class AdIndex::Builder {
     std::vector<Document>& documents = index_.documents_;
     std::sort(documents.begin(), documents.end(),
               [](const Document& a, const Document& b) {
-                return std::make_tuple(!a.enabled, -a.bid_micros, a.ad) <
-                       std::make_tuple(!b.enabled, -b.bid_micros, b.ad);
+                return std::make_tuple(!a.enabled, -a.value, a.ad) <
+                       std::make_tuple(!b.enabled, -b.value, b.ad);
               });
     ConjunctionIndex::Builder builder(&index_.targeting_.predicates());
     for (Document& d : documents) {
@@ -382,7 +382,8 @@ class AdIndex::Builder {
     for (size_t i = 0; i < index_.ads_.size(); ++i) {
       if (!index_.ad_enabled_[i]) continue;
       GroupEntry& g = groups[group_of_ad_[i]];
-      index_.group_ads_[g.ads_end++] = NumberOf(static_cast<uint32_t>(i));
+      index_.group_ads_[g.ads_end++] = {NumberOf(static_cast<uint32_t>(i)),
+                                        index_.ads_[i].quality};
     }
   }
 
@@ -400,8 +401,10 @@ class AdIndex::Builder {
                        group.negatives_begin == group.negatives_end;
     const bool enabled =
         index_.ad_enabled_[ad] && group.enabled && campaign.enabled;
-    index_.documents_.push_back(
-        {group.bid_micros, ad, number, campaign.number, enabled, plain, false});
+    const double value = index_.ValueOf(group, group.bid_micros) *
+                         static_cast<double>(index_.ads_[ad].quality);
+    index_.documents_.push_back({value, group.bid_micros, ad, number,
+                                 campaign.number, enabled, plain, false});
   }
 
   // Of a campaign and an ad group together, normalised once per pair.

@@ -64,6 +64,7 @@ void AdIndex::RetrieveByModel(const RetrieveRequest& request,
     } else {
       match.match_type = v1::MATCH_TYPE_MODEL;
       match.bid_micros = ad(hit.ad).bid_micros;
+      match.value = ValueOf(hit.ad, match.bid_micros);
     }
     match.similarity = hit.similarity * scratch->query_vector.length;
     out->matches.push_back(match);

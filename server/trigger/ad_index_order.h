@@ -9,7 +9,7 @@
 
 namespace adrank {
 
-// Best bid first, then the order of ids.
+// Best value first, then the order of ids.
 class AdIndex::Order {
  public:
   explicit Order(const AdIndex& index)
@@ -17,8 +17,7 @@ class AdIndex::Order {
         base_(index.base_ == nullptr ? index.size() : index.base_->size()) {}
 
   bool operator()(const AdMatch& a, const AdMatch& b) const {
-    return a.bid_micros != b.bid_micros ? a.bid_micros > b.bid_micros
-                                        : Key(a.ad) < Key(b.ad);
+    return a.value != b.value ? a.value > b.value : Key(a.ad) < Key(b.ad);
   }
 
   // The base's numbers are in the order of ids, so are those of new ads, each

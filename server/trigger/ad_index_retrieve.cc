@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "features/text.h"
+#include "server/rank/auction_ads.h"
 #include "server/trigger/ad_index.h"
 #include "server/trigger/ad_index_order.h"
 #include "server/trigger/sort_distinct.h"
@@ -14,6 +15,14 @@ namespace {
 void Filter(Veto veto, uint32_t ads, Retrieval* out) {
   out->filtered += ads;
   out->filtered_by[static_cast<size_t>(veto)] += ads;
+}
+
+// EventBid as micros a click.
+double ClickValue(v1::BidType type, int64_t bid_micros, double conversion_rate,
+                  double mean_pctr) {
+  const auto bid =
+      static_cast<double>(EventBid(type, bid_micros, conversion_rate, 1));
+  return type == v1::BID_TYPE_CPM ? bid / mean_pctr : bid;
 }
 
 // Whether budgets or caps keep an ad out that nothing else does; counts it.
@@ -43,6 +52,18 @@ v1::NoAdReason EmptyReason(const Retrieval& retrieval) {
   if (budget == 0 && cap == 0) return v1::NO_AD_REASON_ALL_FILTERED;
   return budget >= cap ? v1::NO_AD_REASON_BUDGET
                        : v1::NO_AD_REASON_FREQUENCY_CAP;
+}
+
+double AdIndex::ValueOf(const GroupEntry& group, int64_t bid_micros) const {
+  return ClickValue(group.bid_type, bid_micros, group.conversion_rate,
+                    options_.mean_pctr);
+}
+
+double AdIndex::ValueOf(uint32_t ad, int64_t bid_micros) const {
+  const IndexedAd& entry = this->ad(ad);
+  return ClickValue(entry.bid_type, bid_micros, entry.conversion_rate,
+                    options_.mean_pctr) *
+         static_cast<double>(entry.quality);
 }
 
 void AdIndex::Retrieve(const RetrieveRequest& request, size_t limit,
@@ -95,10 +116,22 @@ void AdIndex::RetrieveBy(const RetrieveRequest& request, bool keywords,
       matches.resize(limit);
     }
     std::sort(matches.begin(), matches.end(), order);
-    return;
+  } else {
+    Merge(middle, scratch, out);
+    if (out->truncated) matches.resize(limit);
   }
-  Merge(middle, scratch, out);
-  if (out->truncated) matches.resize(limit);
+  if (out->truncated) KeepLostToBudget(out);
+}
+
+// What ranks behind the last match was beyond the limit anyway; how many of
+// those the search met before its end depends on how the index is put together.
+void AdIndex::KeepLostToBudget(Retrieval* out) const {
+  const auto beyond = [&, order = Order(*this)](const AdMatch& match) {
+    return out->matches.empty() || order(out->matches.back(), match);
+  };
+  std::vector<AdMatch>& closed = out->closed;
+  closed.erase(std::remove_if(closed.begin(), closed.end(), beyond),
+               closed.end());
 }
 
 // Both halves are in order.
@@ -295,6 +328,7 @@ bool AdIndex::AddDocument(const Document& document, size_t end,
   AdMatch match;
   match.ad = document.ad;
   match.bid_micros = document.bid_micros;
+  match.value = document.value;
   const AdmissionTerms* terms = search.scratch->terms;
   if (terms != nullptr &&
       FilterByTerms(terms, match, group.number, document.campaign, out)) {
@@ -341,9 +375,11 @@ void AdIndex::AddGroup(const GroupEntry& group, const AdMatch& match,
   const auto veto =
       VetoGroup(group, search.time_ms, *search.scratch, *search.part);
   const uint32_t campaign = campaigns_[group.campaign].number;
+  const double value = ValueOf(group, match.bid_micros);
   AdMatch one = match;
   for (uint32_t i = group.ads_begin; i < group.ads_end; ++i) {
-    one.ad = group_ads_[i];
+    one.ad = group_ads_[i].ad;
+    one.value = value * static_cast<double>(group_ads_[i].quality);
     // The first veto in the enum's order is the one that counts.
     if (veto.value_or(Veto::kNegativeKeyword) > Veto::kBlocked &&
         BlocksAd(one.ad, *search.scratch)) {

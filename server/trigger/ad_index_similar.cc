@@ -19,15 +19,16 @@ void AddCounts(const Retrieval& from, Retrieval* to) {
   to->closed_campaigns.insert(to->closed_campaigns.end(),
                               from.closed_campaigns.begin(),
                               from.closed_campaigns.end());
+  to->closed.insert(to->closed.end(), from.closed.begin(), from.closed.end());
 }
 
 void Clear(Retrieval* out) {
   out->matches.clear();
-  out->closed.clear();
   out->matched = out->filtered = 0;
   std::fill(std::begin(out->filtered_by), std::end(out->filtered_by), 0);
   out->truncated = false;
   out->closed_campaigns.clear();
+  out->closed.clear();
   out->reason = v1::NO_AD_REASON_UNSPECIFIED;
 }
 
@@ -65,6 +66,7 @@ void AdIndex::RetrieveSources(const RetrieveRequest& request,
   if (by_model) {
     RetrieveByModel(request, keyword, limit, scratch, &model);
     Cut(limit, &keyword);
+    if (keyword.truncated) KeepLostToBudget(&keyword);
   }
   RetrieveBy(request, false, true, limit, scratch, &targeting);
   Clear(&similar);
@@ -89,14 +91,26 @@ void AdIndex::RetrieveSimilar(const RetrieveRequest& request,
   scratch->top.Start(limit, min_similarity);
   if (base_ != nullptr) SearchVectors(*base_, request, scratch, out);
   SearchVectors(*this, request, scratch, out);
-  for (const VectorIndex::Hit& hit : scratch->top.Finish()) {
+  const std::vector<VectorIndex::Hit>& hits = scratch->top.Finish();
+  for (const VectorIndex::Hit& hit : hits) {
     AdMatch& match = out->matches.emplace_back();
     match.ad = hit.ad;
     match.match_type = v1::MATCH_TYPE_EMBEDDING;
     match.similarity = hit.similarity;
     match.bid_micros = ad(hit.ad).bid_micros;
+    match.value = ValueOf(hit.ad, match.bid_micros);
     out->matched += OnlySimilar(hit.ad, *scratch);
   }
+  if (hits.size() < limit) return;
+  // Which of the others the search has met depends on its way.
+  const auto beyond = [&, order = Order(*this)](const AdMatch& match) {
+    return hits.empty() ||
+           VectorIndex::Better(
+               hits.back(), {match.similarity, match.ad, order.Key(match.ad)});
+  };
+  std::vector<AdMatch>& closed = out->closed;
+  closed.erase(std::remove_if(closed.begin(), closed.end(), beyond),
+               closed.end());
 }
 
 void AdIndex::SearchVectors(const AdIndex& part, const RetrieveRequest& request,
@@ -108,10 +122,10 @@ void AdIndex::SearchVectors(const AdIndex& part, const RetrieveRequest& request,
   VectorIndex::Top* top = &scratch->top;
   vectors.Prepare(request.vector, query);
   const auto filter = [&](uint32_t i) {
-    return Admit(part, vectors.ad(i), request, scratch, out);
+    return Admit(part, i, request, scratch, out);
   };
   const auto eligible = [&](size_t i) {
-    return Admit(part, vectors.ad(i), request, scratch, nullptr);
+    return Admit(part, static_cast<uint32_t>(i), request, scratch, nullptr);
   };
   if (ReadAllVectors(vectors, top->k(), eligible)) {
     vectors.approximate() ? vectors.SearchApproximately(filter, query, top)
@@ -127,9 +141,10 @@ void AdIndex::SearchVectors(const AdIndex& part, const RetrieveRequest& request,
   }
 }
 
-bool AdIndex::Admit(const AdIndex& part, uint32_t ad,
+bool AdIndex::Admit(const AdIndex& part, uint32_t vector,
                     const RetrieveRequest& request, RetrieveScratch* scratch,
                     Retrieval* out) const {
+  const uint32_t ad = part.vectors_.ad(vector);
   const auto [holder, local] = PlaceOf(ad);
   const IndexedAd& entry = holder->ads_[local];
   // The vector of an ad that has changed is the changes'.
@@ -151,7 +166,13 @@ bool AdIndex::Admit(const AdIndex& part, uint32_t ad,
   if (!veto.has_value() && scratch->terms != nullptr) {
     if (scratch->terms->Closed(entry.campaign)) {
       veto = Veto::kBudget;
-      if (out != nullptr) out->closed_campaigns.push_back(entry.campaign);
+      if (out != nullptr) {
+        out->closed_campaigns.push_back(entry.campaign);
+        AdMatch& match = out->closed.emplace_back();
+        match.ad = ad;
+        match.similarity =
+            part.vectors_.Similarity(vector, scratch->query_vector);
+      }
     } else if (scratch->terms->Capped(ad, entry.group, entry.campaign)) {
       veto = Veto::kFrequencyCap;
     }

@@ -24,6 +24,7 @@ struct AdMatch {
   // MODEL the product of the model's vectors.
   float similarity = 0;
   int64_t bid_micros = 0;  // the keyword's, else the ad group's
+  double value = 0;        // AdIndex::ValueOf the ad and the bid
 };
 
 // Candidates that each source may have before the others. An ad that several

@@ -21,6 +21,7 @@
 namespace adrank {
 namespace {
 
+using ::adrank::testing::MixBidTypes;
 using ::adrank::testing::NaiveAnswer;
 using ::adrank::testing::NaiveTrigger;
 using ::adrank::testing::RandomCatalog;
@@ -48,7 +49,9 @@ class ChangingCatalog {
 
  public:
   ChangingCatalog(Rng* rng, int ads)
-      : rng_(*rng), catalog_(RandomCatalog(rng, ads)), next_(ads) {}
+      : rng_(*rng), catalog_(RandomCatalog(rng, ads)), next_(ads) {
+    if (mixed_) MixBidTypes(rng, &catalog_);
+  }
 
   const v1::Catalog& catalog() const { return catalog_; }
   int64_t version() const { return version_; }
@@ -182,6 +185,7 @@ class ChangingCatalog {
   void ChangeGroup() {
     auto* g = Any(catalog_.mutable_ad_groups());
     v1::AdGroup group = RandomGroup(&rng_);
+    if (mixed_) MixBidTypes(&rng_, &group);
     group.set_id(g->id());
     group.set_campaign_id(g->campaign_id());
     *g = group;
@@ -210,6 +214,7 @@ class ChangingCatalog {
     if (levels >= 2) {
       v1::AdGroup* g = catalog_.add_ad_groups();
       *g = RandomGroup(&rng_);
+      if (mixed_) MixBidTypes(&rng_, g);
       g->set_id(group = id);
       g->set_campaign_id(campaign);
       Touch(v1::ENTITY_TYPE_AD_GROUP, id);
@@ -232,6 +237,7 @@ class ChangingCatalog {
   }
 
   Rng& rng_;
+  const bool mixed_ = rng_.Bernoulli(0.5);  // CPC, CPM and CPA; qualities
   v1::Catalog catalog_;
   int next_;
   int64_t version_ = 1;
@@ -244,6 +250,7 @@ class ChangingCatalog {
 struct Answer {
   std::vector<std::string> matches;
   std::string counts;
+  std::set<std::string> closed;
 };
 
 Answer Ask(const AdIndex& index, const RetrieveRequest& request, size_t limit) {
@@ -261,12 +268,29 @@ Answer Ask(const AdIndex& index, const RetrieveRequest& request, size_t limit) {
     EXPECT_EQ(index.Find(index.ad(m.ad).snapshot.ad_id()), m.ad);
     EXPECT_TRUE(index.Eligible(m.ad, request, &scratch));
   }
+  for (const AdMatch& m : out.closed) {
+    answer.closed.insert(std::string(index.ad(m.ad).snapshot.ad_id()));
+  }
   if (!out.truncated) {
     answer.counts =
         absl::StrCat(out.matched, " ", out.filtered, " ",
                      absl::StrJoin(out.filtered_by, ","), " ", out.reason);
   }
   return answer;
+}
+
+// Every other campaign, by id.
+AdmissionTerms Closed(const AdIndex& index, int parity) {
+  const auto gates =
+      std::make_shared<std::vector<CampaignGate>>(index.campaigns());
+  for (uint32_t c = 0; c < index.campaigns(); ++c) {
+    (*gates)[c].closed =
+        index.campaign_id(c).back() % 2 == static_cast<char>(parity % 2);
+  }
+  AdmissionTerms terms;
+  terms.campaigns = *gates;
+  terms.campaigns_owner = gates;
+  return terms;
 }
 
 v1::Context ARequest(Rng* rng) {
@@ -311,7 +335,7 @@ void ExpectSoundNumbers(const AdIndex& index, const v1::Catalog& catalog) {
 }
 
 TEST(T1, IndexOnABaseEqualsScanAndAnewAfterAnyUpdateSequence) {
-  size_t total = 0, cut = 0, not_there = 0;
+  size_t total = 0, cut = 0, not_there = 0, closed = 0;
   for (uint64_t seed = 1; seed <= 60; ++seed) {
     SCOPED_TRACE(absl::StrCat("seed ", seed));
     Rng rng(seed);
@@ -354,6 +378,15 @@ TEST(T1, IndexOnABaseEqualsScanAndAnewAfterAnyUpdateSequence) {
         if (prefix.size() > limit) prefix.resize(limit);
         ASSERT_EQ(Ask(index, request, limit).matches, prefix);
         total += got.matches.size();
+        // What budgets closed before the last match.
+        const AdmissionTerms here = Closed(index, r), there = Closed(**anew, r);
+        const Answer of_here =
+            Ask(index, {&context, &ids, &here}, 1 + limit);
+        const Answer of_there =
+            Ask(**anew, {&context, &ids, &there}, 1 + limit);
+        ASSERT_EQ(of_here.matches, of_there.matches);
+        ASSERT_EQ(of_here.closed, of_there.closed);
+        closed += of_here.closed.size();
         const std::string ad = absl::StrCat("ad", rng.Below(200));
         ASSERT_EQ(index.WhyNot(ad, request), (*anew)->WhyNot(ad, request));
         not_there += !index.Find(ad).has_value();
@@ -367,6 +400,7 @@ TEST(T1, IndexOnABaseEqualsScanAndAnewAfterAnyUpdateSequence) {
   EXPECT_GT(total, 10000u);
   EXPECT_GT(cut, 1000u);
   EXPECT_GT(not_there, 100u);
+  EXPECT_GT(closed, 1000u);
 }
 
 TEST(T1, EligibleIsTargetingAndVetoesOfEachAdAlone) {

@@ -15,6 +15,7 @@
 namespace adrank {
 namespace {
 
+using ::adrank::testing::MixBidTypes;
 using ::adrank::testing::NaiveMatch;
 using ::adrank::testing::NaiveTrigger;
 using ::adrank::testing::RandomCatalog;
@@ -135,7 +136,7 @@ class Oracle {
                 });
       if (embedding.size() > asked.limit) embedding.resize(asked.limit + 1);
     }
-    // Cut as the index cuts them: the best by bid.
+    // Cut as the index cuts them: the most worth.
     const bool cut =
         keyword.size() > asked.limit || targeting.size() > asked.limit;
     if (keyword.size() > asked.limit) keyword.resize(asked.limit);
@@ -145,8 +146,7 @@ class Oracle {
     *found = MergeSources(
         {keyword, embedding, targeting}, asked.quota, asked.limit,
         [](const AdMatch& a, const AdMatch& b) {
-          return a.bid_micros != b.bid_micros ? a.bid_micros > b.bid_micros
-                                              : a.ad < b.ad;
+          return a.value != b.value ? a.value > b.value : a.ad < b.ad;
         },
         &scratch, &merged);
     if (cut) *found = std::max(*found, asked.limit + 1);
@@ -167,6 +167,7 @@ class Oracle {
     match.ad = *index_.Find(m.ad_id);
     match.match_type = m.match_type;
     match.bid_micros = m.bid_micros;
+    match.value = m.value;
     return match;
   }
 
@@ -207,6 +208,7 @@ TEST(AdIndexSimilar, T8EverySourceIsWhatAScanOfTheCatalogueFinds) {
     Rng rng(seed);
     v1::Catalog catalog =
         RandomCatalog(&rng, 1 + static_cast<int>(rng.Below(150)));
+    if (seed % 2 == 1) MixBidTypes(&rng, &catalog);
     GiveVectors(&rng, &catalog);
     ExpectTheOraclesAnswer(catalog, &rng, 20);
     if (HasFailure()) return;
@@ -288,6 +290,7 @@ TEST(AdIndexSimilar, AnIndexOnABaseAnswersAsOneBuiltAnew) {
     SCOPED_TRACE(seed);
     Rng rng(seed);
     v1::Catalog catalog = RandomCatalog(&rng, 120);
+    if (seed % 2 == 1) MixBidTypes(&rng, &catalog);
     GiveVectors(&rng, &catalog);
     const auto base = AdIndex::Build(catalog, 1);
     ASSERT_OK(base);

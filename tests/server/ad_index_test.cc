@@ -277,7 +277,8 @@ void ExpectSame(const AdIndex& index, const Retrieval& got,
 // Returns the number of matches compared.
 size_t CompareOnRandomRequests(int ads, int requests, uint64_t seed) {
   Rng rng(seed);
-  const v1::Catalog catalog = RandomCatalog(&rng, ads);
+  v1::Catalog catalog = RandomCatalog(&rng, ads);
+  if (seed % 2 == 1) testing::MixBidTypes(&rng, &catalog);
   const auto index = Build(catalog);
   const NaiveTrigger naive(catalog);
   RetrieveScratch scratch;

@@ -102,8 +102,8 @@ TEST(Explain, EveryOtherOutcomeNamesItsReason) {
   EXPECT_EQ(OutcomeOf(Ask(Plain(3, 3), "",
                           "request { max_candidates: 2 } ad_ids: 'ad0'"),
                       "ad0"),
-            "not predicted: 2 candidates with higher bids (at least 1100) fill "
-            "the limit of candidates; its place is 3 of 3; to be one, needed "
+            "not predicted: 2 candidates worth more (at least 1100 micros a "
+            "click) fill the limit of candidates; its place is 3 of 3; to be one, needed "
             "bid 1100, had 1000");
   const std::string named =
       "request { candidates { ad_id: 'ad0' } candidates { ad_id: 'gone' } "

@@ -42,7 +42,7 @@ v1::Catalog ACatalog(Rng* rng, int ads) {
 
 std::shared_ptr<const AdIndex> IndexOf(const v1::Catalog& catalog,
                                        const v1::ServerConfig& config) {
-  auto index = AdIndex::Build(catalog, 1, AdIndexOptions::Of(config.trigger()));
+  auto index = AdIndex::Build(catalog, 1, AdIndexOptions::Of(config));
   EXPECT_OK(index);
   return *index;
 }

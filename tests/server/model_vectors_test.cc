@@ -43,6 +43,7 @@ AdIndexOptions OptionsOf(v1::TriggerConfig::ModelOrder order,
   AdIndexOptions options;
   options.by_model = true;
   options.model_order = order;
+  options.mean_pctr = kMeanPctr;
   options.approximate_from = approximate_from;
   return options;
 }
@@ -131,8 +132,8 @@ class Asker {
 
   const std::vector<AdMatch>& Ask(const Asked& asked,
                                   const AdmissionTerms* terms = nullptr) {
-    EXPECT_TRUE(serving_.model_vectors->Prepare(asked.context, "top", kAlpha,
-                                                kMeanPctr, &query_));
+    EXPECT_TRUE(
+        serving_.model_vectors->Prepare(asked.context, "top", kAlpha, &query_));
     RetrieveRequest request;
     request.context = &asked.context;
     request.terms = terms;

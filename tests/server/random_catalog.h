@@ -4,6 +4,7 @@
 #define ADRANK_TESTS_SERVER_RANDOM_CATALOG_H_
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <string>
 #include <vector>
@@ -55,6 +56,36 @@ inline v1::AdGroup RandomGroup(Rng* rng) {
   return g;
 }
 
+// A random bid type. What bids are worth a click stays within a factor of two,
+// at a mean pctr of 0.01, and is often the same: 100 times the bid that was.
+inline void MixBidTypes(Rng* rng, v1::AdGroup* g) {
+  constexpr v1::BidType kTypes[] = {v1::BID_TYPE_UNSPECIFIED, v1::BID_TYPE_CPC,
+                                    v1::BID_TYPE_CPM, v1::BID_TYPE_CPA};
+  g->set_bid_type(kTypes[rng->Below(4)]);
+  if (g->bid_type() == v1::BID_TYPE_CPA) g->set_conversion_rate(0.1);
+  const bool click = g->bid_type() != v1::BID_TYPE_CPM &&
+                     g->bid_type() != v1::BID_TYPE_CPA;
+  const auto scaled = [&](int64_t bid) {
+    const int64_t factor = click ? 100 : 1000;
+    const bool between = rng->Bernoulli(0.3);
+    return bid * factor +
+           (between ? static_cast<int64_t>(rng->Below(factor)) : 0);
+  };
+  g->set_bid_micros(scaled(g->bid_micros()));
+  for (v1::Keyword& k : *g->mutable_keywords()) {
+    if (k.bid_micros() > 0) k.set_bid_micros(scaled(k.bid_micros()));
+  }
+}
+
+inline void MixBidTypes(Rng* rng, v1::Catalog* catalog) {
+  for (v1::AdGroup& g : *catalog->mutable_ad_groups()) MixBidTypes(rng, &g);
+  for (v1::Ad& ad : *catalog->mutable_ads()) {
+    if (rng->Bernoulli(0.4)) {
+      ad.set_quality(0.5 * static_cast<double>(1 + rng->Below(4)));
+    }
+  }
+}
+
 inline v1::Catalog RandomCatalog(Rng* rng, int ads) {
   v1::Catalog catalog;
   const int advertisers = std::max(1, ads / 100),
@@ -97,19 +128,34 @@ inline v1::Catalog RandomCatalog(Rng* rng, int ads) {
 struct NaiveMatch {
   std::string ad_id;
   int64_t bid_micros;
+  double value;
   v1::MatchType match_type;
   std::string keyword;
 };
 
 struct NaiveAnswer {
-  std::vector<NaiveMatch> matches;  // best bid first, then by id
+  std::vector<NaiveMatch> matches;  // most worth first, then by id
   uint32_t matched = 0;
   uint32_t filtered = 0;
 };
 
+// What a click (an average impression, as clicks) is worth, by the table of
+// docs/life_of_a_request.md, bids rounded as the auction's.
+inline double NaiveValue(const v1::AdGroup& g, const v1::Ad& ad,
+                         int64_t bid_micros, double mean_pctr) {
+  double click = static_cast<double>(bid_micros);
+  if (g.bid_type() == v1::BID_TYPE_CPM) {
+    click = std::floor(click / 1000) / mean_pctr;
+  } else if (g.bid_type() == v1::BID_TYPE_CPA) {
+    click = std::max(1.0, std::floor(click * g.conversion_rate()));
+  }
+  return ad.quality() > 0 ? click * ad.quality() : click;
+}
+
 class NaiveTrigger {
  public:
-  explicit NaiveTrigger(const v1::Catalog& catalog) : catalog_(catalog) {
+  explicit NaiveTrigger(const v1::Catalog& catalog, double mean_pctr = 0.01)
+      : catalog_(catalog), mean_pctr_(mean_pctr) {
     for (const auto& a : catalog.advertisers()) advertisers_[a.id()] = &a;
     for (const auto& c : catalog.campaigns()) campaigns_[c.id()] = &c;
     for (const auto& g : catalog.ad_groups()) groups_[g.id()] = &g;
@@ -122,12 +168,13 @@ class NaiveTrigger {
     for (const v1::Ad& ad : catalog_.ads()) {
       const v1::AdGroup& g = *groups_.at(ad.ad_group_id());
       const v1::Campaign& c = *campaigns_.at(g.campaign_id());
-      NaiveMatch match = {ad.id(), g.bid_micros(), v1::MATCH_TYPE_TARGETING,
-                          ""};
+      NaiveMatch match = {ad.id(), g.bid_micros(), 0,
+                          v1::MATCH_TYPE_TARGETING, ""};
       if (!Interpret(c.targeting(), context) ||
           !Interpret(g.targeting(), context) || !Positive(g, query, &match)) {
         continue;
       }
+      match.value = NaiveValue(g, ad, match.bid_micros, mean_pctr_);
       ++answer.matched;
       const v1::Advertiser& v = *advertisers_.at(c.advertiser_id());
       const bool vetoed =
@@ -144,9 +191,8 @@ class NaiveTrigger {
     }
     std::sort(answer.matches.begin(), answer.matches.end(),
               [](const NaiveMatch& a, const NaiveMatch& b) {
-                return a.bid_micros != b.bid_micros
-                           ? a.bid_micros > b.bid_micros
-                           : a.ad_id < b.ad_id;
+                return a.value != b.value ? a.value > b.value
+                                          : a.ad_id < b.ad_id;
               });
     return answer;
   }
@@ -209,6 +255,7 @@ class NaiveTrigger {
   }
 
   const v1::Catalog& catalog_;
+  const double mean_pctr_;
   std::map<std::string, const v1::Advertiser*> advertisers_;
   std::map<std::string, const v1::Campaign*> campaigns_;
   std::map<std::string, const v1::AdGroup*> groups_;

@@ -18,6 +18,7 @@ namespace {
 
 using ::adrank::testing::AContents;
 using ::adrank::testing::AddText;
+using ::adrank::testing::MixBidTypes;
 using ::adrank::testing::ParseText;
 using ::adrank::testing::RandomCatalog;
 using ::adrank::testing::RandomContext;
@@ -93,8 +94,8 @@ class ReplayTest : public ::testing::Test {
     if (!more_config_.empty()) {
       config.MergeFrom(ParseText<v1::ServerConfig>(more_config_));
     }
-    options_ = AdIndexOptions::Of(config.trigger());
     config.mutable_storage()->set_data_dir(dir_ / "data");
+    index_options_ = AdIndexOptions::Of(config);
     auto log = EventLog::Open(config.storage(), &clock_);
     ASSERT_OK(log);
     log_ = *std::move(log);
@@ -129,7 +130,8 @@ class ReplayTest : public ::testing::Test {
       }
     }
     ASSERT_OK_AND_ASSIGN(const auto loaded, catalog_->Load());
-    const auto index = AdIndex::Build(loaded.first, loaded.second, options_);
+    const auto index =
+        AdIndex::Build(loaded.first, loaded.second, index_options_);
     ASSERT_OK(index);
     state_->SetIndex(*index);
   }
@@ -214,7 +216,7 @@ class ReplayTest : public ::testing::Test {
   SimulatedClock clock_{absl::FromUnixMillis(1'800'000'000'000)};
   ModelStore models_{dir_ / "models", "ctr"};
   std::string more_config_;
-  AdIndexOptions options_;
+  AdIndexOptions index_options_;
   std::unique_ptr<EventLog> log_;
   std::unique_ptr<CatalogStore> catalog_;
   std::unique_ptr<ServingState> state_;
@@ -303,7 +305,8 @@ TEST_F(ReplayTest, X1EveryDecisionIsTheSameAgainThroughChangesAndRestarts) {
   for (uint64_t seed = 1; seed <= 3; ++seed) {
     SCOPED_TRACE(absl::StrCat("seed ", seed));
     Rng rng(seed);
-    const v1::Catalog first = RandomCatalog(&rng, 240);
+    v1::Catalog first = RandomCatalog(&rng, 240);
+    if (seed == 2) MixBidTypes(&rng, &first);
     ApplyCatalog(first);
     ChanceAdmission budgets(&rng, true), caps(&rng, false);
     std::vector<DecisionId> ids;
@@ -348,7 +351,7 @@ TEST_F(ReplayTest, X1CandidatesThatTheModelFoundAreTheSameAgain) {
   Rng rng(9);
   const v1::Catalog first = RandomCatalog(&rng, 240);
   ApplyCatalog(first);
-  ChanceAdmission caps(&rng, false);
+  ChanceAdmission budgets(&rng, true), caps(&rng, false);
   const std::string graphs[] = {"dim: 4 linear: true pairwise: FM",
                                 "dim: 4 linear: true pairwise: FWFM",
                                 "dim: 4 streams { layers { units: 3 } }"};
@@ -367,7 +370,7 @@ TEST_F(ReplayTest, X1CandidatesThatTheModelFoundAreTheSameAgain) {
     if (i == 700) Open();
     v1::RankRequest request = RandomRequest(&rng);
     request.clear_candidates();
-    ids.push_back(Rank(request, {&caps}));
+    ids.push_back(Rank(request, {&budgets, &caps}));
     for (const v1::RankedAd& ad : last_ads_) {
       by_model += ad.match_type() == v1::MATCH_TYPE_MODEL;
     }

@@ -13,8 +13,7 @@ namespace adrank {
 namespace {
 
 bool Better(const AdMatch& a, const AdMatch& b) {
-  return a.bid_micros != b.bid_micros ? a.bid_micros > b.bid_micros
-                                      : a.ad < b.ad;
+  return a.value != b.value ? a.value > b.value : a.ad < b.ad;
 }
 
 using List = std::vector<AdMatch>;
@@ -24,6 +23,7 @@ AdMatch A(uint32_t ad, v1::MatchType type, int64_t bid, float similarity = 0) {
   m.ad = ad;
   m.match_type = type;
   m.bid_micros = bid;
+  m.value = static_cast<double>(bid);
   m.similarity = similarity;
   return m;
 }

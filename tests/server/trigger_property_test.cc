@@ -16,6 +16,7 @@
 namespace adrank {
 namespace {
 
+using ::adrank::testing::MixBidTypes;
 using ::adrank::testing::NaiveAnswer;
 using ::adrank::testing::NaiveTrigger;
 using ::adrank::testing::RandomCatalog;
@@ -27,8 +28,9 @@ using ::adrank::testing::RandomWords;
 
 constexpr size_t kAll = 1000000;
 
-std::shared_ptr<const AdIndex> Build(const v1::Catalog& catalog) {
-  auto index = AdIndex::Build(catalog, 1);
+std::shared_ptr<const AdIndex> Build(const v1::Catalog& catalog,
+                                     const AdIndexOptions& options = {}) {
+  auto index = AdIndex::Build(catalog, 1, options);
   EXPECT_OK(index);
   return *index;
 }
@@ -57,9 +59,11 @@ std::vector<std::string> Ask(const AdIndex& index, const v1::Context& context,
 }
 
 std::vector<std::string> Scan(const v1::Catalog& catalog,
-                              const v1::Context& context) {
+                              const v1::Context& context,
+                              double mean_pctr = 0.01) {
   std::vector<std::string> matches;
-  for (const auto& m : NaiveTrigger(catalog).Retrieve(context, {}).matches) {
+  for (const auto& m :
+       NaiveTrigger(catalog, mean_pctr).Retrieve(context, {}).matches) {
     matches.push_back(absl::StrCat(m.ad_id, "/", m.bid_micros, "/",
                                    m.match_type, "/", m.keyword));
   }
@@ -81,6 +85,7 @@ v1::AdGroup AnotherGroup(Rng* rng, const v1::AdGroup& old) {
   // Sometimes beyond the limit of conjunctions.
   if (rng->Bernoulli(0.3))
     *group.mutable_targeting() = RandomExpression(rng, 4);
+  if (rng->Bernoulli(0.5)) MixBidTypes(rng, &group);
   return group;
 }
 
@@ -116,6 +121,7 @@ TEST(T1, IndexEqualsScanAfterAnyUpdateSequence) {
     SCOPED_TRACE(absl::StrCat("seed ", seed));
     Rng rng(seed);
     v1::Catalog catalog = RandomCatalog(&rng, 30 + static_cast<int>(seed) * 3);
+    if (seed % 2 == 1) MixBidTypes(&rng, &catalog);
     std::vector<v1::Ad> removed;
     for (int step = 0; step < 25; ++step) {
       Mutate(&rng, &removed, &catalog);
@@ -304,7 +310,9 @@ TEST(T4, TopKIsThePrefixOfAllMatches) {
     SCOPED_TRACE(absl::StrCat("seed ", seed));
     Rng rng(seed);
     // Fifty bids for thousands of ads: ties at every border.
-    const auto index = Build(RandomCatalog(&rng, 500 << (seed % 5)));
+    v1::Catalog catalog = RandomCatalog(&rng, 500 << (seed % 5));
+    if (seed % 2 == 1) MixBidTypes(&rng, &catalog);
+    const auto index = Build(catalog);
     for (int r = 0; r < 25; ++r) {
       const v1::Context context = ARequest(&rng);
       const auto all = Ask(*index, context, kAll);
@@ -317,6 +325,88 @@ TEST(T4, TopKIsThePrefixOfAllMatches) {
     }
   }
   EXPECT_GT(cut, 500u);
+}
+
+TEST(T4, CpmBidsDoNotCrowdOutCpcBids) {
+  v1::Catalog catalog = OfExpressions(std::vector<v1::TargetingExpression>(5));
+  const auto bid = [&](int i, v1::BidType type, int64_t micros,
+                       double quality) {
+    catalog.mutable_ad_groups(i)->set_bid_type(type);
+    catalog.mutable_ad_groups(i)->set_bid_micros(micros);
+    catalog.mutable_ads(i)->set_quality(quality);
+  };
+  // An impression is worth 5000 micros of e0, 4000 of e1, 6000 of e2, 4500 of
+  // e3 and 3000 of e4.
+  bid(0, v1::BID_TYPE_CPC, 500'000, 0);
+  bid(1, v1::BID_TYPE_CPM, 4'000'000, 0);
+  bid(2, v1::BID_TYPE_CPA, 30'000'000, 0);
+  catalog.mutable_ad_groups(2)->set_conversion_rate(0.02);
+  bid(3, v1::BID_TYPE_CPC, 300'000, 1.5);
+  bid(4, v1::BID_TYPE_CPM, 6'000'000, 0.5);
+  const auto order = [&](double mean_pctr, size_t limit) {
+    AdIndexOptions options;
+    options.mean_pctr = mean_pctr;
+    std::string ids;
+    for (const std::string& m :
+         Ask(*Build(catalog, options), v1::Context(), limit)) {
+      ids += m.substr(0, 2);
+    }
+    return ids;
+  };
+  EXPECT_EQ(order(0.01, 5), "e2e0e3e1e4");
+  EXPECT_EQ(order(0.01, 2), "e2e0");
+  // An impression is worth less when clicks are rare, but to who buys it.
+  EXPECT_EQ(order(0.001, 5), "e1e4e2e0e3");
+  for (int i = 0; i < 5; ++i) {
+    catalog.mutable_ad_groups(i)->add_keywords()->set_text("shoes");
+  }
+  v1::Context query;
+  query.set_query("shoes");
+  const auto matches = Ask(*Build(catalog), query, 2);
+  ASSERT_EQ(matches.size(), 2u);
+  EXPECT_EQ(matches[0], "e2/30000000/4/shoes");
+  EXPECT_EQ(matches[1], "e0/500000/4/shoes");
+}
+
+TEST(T4, OrderIsByWorthWhateverTheMeanPctr) {
+  size_t moved = 0;
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
+    SCOPED_TRACE(absl::StrCat("seed ", seed));
+    Rng rng(seed);
+    v1::Catalog catalog = RandomCatalog(&rng, 200);
+    MixBidTypes(&rng, &catalog);
+    AdIndexOptions options;
+    options.mean_pctr = 0.001 + 0.05 * rng.Uniform();
+    const auto index = Build(catalog, options);
+    for (int r = 0; r < 20; ++r) {
+      const v1::Context context = ARequest(&rng);
+      const auto expected = Scan(catalog, context, options.mean_pctr);
+      ASSERT_EQ(Ask(*index, context, kAll), expected);
+      moved += expected != Scan(catalog, context);
+    }
+  }
+  EXPECT_GT(moved, 100u);
+}
+
+// Between ads of one unit nothing else counts, however large the bid is.
+TEST(T4, WorthNeverFallsAsTheBidRises) {
+  Rng rng(3);
+  v1::Catalog catalog = RandomCatalog(&rng, 100);
+  MixBidTypes(&rng, &catalog);
+  const auto index = Build(catalog);
+  for (uint32_t ad = 0; ad < index->size(); ++ad) {
+    double last = 0;
+    for (int64_t bid = 1; bid < int64_t{1} << 61;) {
+      const double value = index->ValueOf(ad, bid);
+      ASSERT_GE(value, last) << bid;
+      last = value;
+      bid += rng.Bernoulli(0.5)
+                 ? 1
+                 : static_cast<int64_t>(rng.Below(static_cast<uint64_t>(bid))) +
+                       1;
+    }
+    EXPECT_GT(last, 1e14);
+  }
 }
 
 // ---- T5, T6: keywords ----

@@ -23,6 +23,7 @@ namespace {
 using ::adrank::testing::ABundle;
 using ::adrank::testing::AddText;
 using ::adrank::testing::AnIndex;
+using ::adrank::testing::MixBidTypes;
 using ::adrank::testing::ParseText;
 using ::adrank::testing::RandomCatalog;
 using ::adrank::testing::RandomContext;
@@ -101,6 +102,7 @@ struct Case {
 Case RandomCase(Rng* rng) {
   Case c;
   c.catalog = RandomCatalog(rng, 60);
+  if (rng->Bernoulli(0.5)) MixBidTypes(rng, &c.catalog);
   for (v1::Ad& ad : *c.catalog.mutable_ads()) {
     AddText(ad.mutable_attributes(), "category",
             rng->Bernoulli(0.5) ? "a" : "b");
