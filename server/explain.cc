@@ -149,6 +149,7 @@ absl::Status ExplainRanking(const RankingPipeline& pipeline,
                             const ExplainSources& sources, RankTrace* trace,
                             v1::ExplainResponse* response) {
   RETURN_IF_ERROR(CheckRequest(request, pipeline.limits()));
+  RETURN_IF_ERROR(CheckQueryEmbedding(request, serving.index->vector_dims()));
   RankOutcome outcome;
   RETURN_IF_ERROR(
       pipeline.Rank(serving, request.request(), id, call, trace, &outcome));

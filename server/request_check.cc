@@ -300,20 +300,9 @@ absl::Status CheckRequest(const v1::ExplainRequest& request,
   return CheckIds("ad_ids", request.ad_ids(), kMaxExplained);
 }
 
-absl::Status CheckEmbeddings(absl::Span<const v1::CatalogOperation> operations,
-                             size_t dims) {
-  for (size_t i = 0; i < operations.size(); ++i) {
-    const v1::Ad& ad = operations[i].upsert().ad();
-    const auto size = static_cast<size_t>(ad.embedding_size());
-    if (size == 0) continue;
-    if (dims == 0) dims = size;
-    if (size == dims) continue;
-    return Wrong(At("operations", static_cast<int>(i)),
-                 absl::StrCat("ad \"", ad.id(), "\": embedding has ", size,
-                              " components, the catalogue's have ", dims,
-                              "; for another length clear those first"));
-  }
-  return absl::OkStatus();
+absl::Status CheckQueryEmbedding(const v1::ExplainRequest& request,
+                                 size_t dims) {
+  return Under("request", CheckQueryEmbedding(request.request(), dims));
 }
 
 }  // namespace adrank

@@ -6,8 +6,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/types/span.h"
-#include "proto/catalog.pb.h"
 #include "proto/ranking_service.pb.h"
 #include "proto/server_config.pb.h"
 
@@ -53,13 +51,8 @@ absl::Status CheckQueryEmbedding(const v1::RankRequest& request, size_t dims);
 // Paths of the inner request begin with "request.".
 absl::Status CheckRequest(const v1::ExplainRequest& request,
                           const RequestLimits& limits);
-
-// The ads put in have vectors of `dims` components, which those of the
-// catalogue have; of as many as the first when that has none (0).
-// InvalidArgument names the operation and the ad: with it in the catalogue no
-// index could be built.
-absl::Status CheckEmbeddings(absl::Span<const v1::CatalogOperation> operations,
-                             size_t dims);
+absl::Status CheckQueryEmbedding(const v1::ExplainRequest& request,
+                                 size_t dims);
 
 }  // namespace adrank
 

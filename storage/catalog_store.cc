@@ -1,7 +1,9 @@
 #include "storage/catalog_store.h"
 
 #include <algorithm>
+#include <atomic>
 #include <deque>
+#include <optional>
 #include <utility>
 
 #include "absl/base/internal/endian.h"
@@ -86,10 +88,8 @@ class CatalogStoreImpl final : public CatalogStore {
   absl::StatusOr<ApplyResult> Apply(
       absl::Span<const v1::CatalogOperation> operations,
       const ApplyOptions& options) override;
-  int64_t Version() override {
-    absl::MutexLock lock(&mu_);
-    return version_;
-  }
+  // Does not wait for an Apply, which may take a minute.
+  int64_t Version() override { return version_; }
   absl::StatusOr<std::pair<v1::Catalog, int64_t>> Load() override;
   absl::StatusOr<CatalogChanges> LoadChanges(
       int64_t since,
@@ -116,6 +116,7 @@ class CatalogStoreImpl final : public CatalogStore {
     return rocks::ToStatus(s, absl::StrCat("catalogue ", path_));
   }
 
+  absl::StatusOr<CatalogVectors> CountVectors() const;
   void Remember(absl::Span<const v1::CatalogOperation> operations,
                 const ApplyResult& result) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status Parse(rocksdb::Iterator* it, v1::CatalogEntity* entity) const;
@@ -126,10 +127,12 @@ class CatalogStoreImpl final : public CatalogStore {
   mutable absl::Mutex database_mu_;
   // Changed with both held. Null when it could not be opened anew.
   std::shared_ptr<const rocks::Database> database_;
-  int64_t version_ ABSL_GUARDED_BY(mu_);
+  std::atomic<int64_t> version_;  // changed with mu_ held
   // What changed after version recent_since_, in the order of versions.
   std::deque<std::pair<int64_t, v1::EntityKey>> recent_ ABSL_GUARDED_BY(mu_);
   int64_t recent_since_ ABSL_GUARDED_BY(mu_);
+  // Counted when the first one is put in.
+  std::optional<CatalogVectors> vectors_ ABSL_GUARDED_BY(mu_);
 };
 
 absl::Status CatalogStoreImpl::Recover() {
@@ -152,6 +155,7 @@ absl::Status CatalogStoreImpl::Recover() {
   ASSIGN_OR_RETURN(version_, ReadVersion(**opened));
   recent_.clear();
   recent_since_ = version_;
+  vectors_.reset();
   LOG(WARNING) << "catalogue " << path_ << " was opened anew, version "
                << version_;
   absl::MutexLock lock(&database_mu_);
@@ -167,6 +171,22 @@ absl::StatusOr<std::shared_ptr<const rocks::Database>> CatalogStoreImpl::Pin()
       "catalogue ", path_, " failed; the next change opens it anew"));
 }
 
+absl::StatusOr<CatalogVectors> CatalogStoreImpl::CountVectors() const {
+  CatalogVectors vectors;
+  const std::string ads(1, static_cast<char>(v1::ENTITY_TYPE_AD));
+  std::unique_ptr<rocksdb::Iterator> it(
+      db()->NewIterator(rocks::ScanOptions(), database_->families[kEntities]));
+  v1::CatalogEntity entity;
+  for (it->Seek(ads); it->Valid() && it->key().starts_with(ads); it->Next()) {
+    RETURN_IF_ERROR(Parse(it.get(), &entity));
+    if (entity.ad().embedding().empty()) continue;
+    ++vectors.ads;
+    vectors.dims = entity.ad().embedding_size();
+  }
+  RETURN_IF_ERROR(ToStatus(it->status()));
+  return vectors;
+}
+
 absl::StatusOr<ApplyResult> CatalogStoreImpl::Apply(
     absl::Span<const v1::CatalogOperation> operations,
     const ApplyOptions& options) {
@@ -174,8 +194,20 @@ absl::StatusOr<ApplyResult> CatalogStoreImpl::Apply(
   RETURN_IF_ERROR(Recover());
   ApplyResult result;
   result.version = version_;
-  CatalogTransaction transaction(database_.get(), version_ + 1, clock_->NowMs(),
-                                 &options);
+  if (options.expected_version.value_or(result.version) != result.version) {
+    return absl::AbortedError(absl::StrCat(
+        "the catalogue has version ", result.version, ", not the expected ",
+        *options.expected_version, "; nothing was applied"));
+  }
+  const auto has_vector = [](const v1::CatalogOperation& operation) {
+    return !operation.upsert().ad().embedding().empty();
+  };
+  if (!vectors_.has_value() &&
+      std::any_of(operations.begin(), operations.end(), has_vector)) {
+    ASSIGN_OR_RETURN(vectors_, CountVectors());
+  }
+  CatalogTransaction transaction(database_.get(), result.version + 1,
+                                 clock_->NowMs(), vectors_, &options);
   bool failed = false;
   for (const v1::CatalogOperation& operation : operations) {
     absl::Status error;
@@ -192,8 +224,8 @@ absl::StatusOr<ApplyResult> CatalogStoreImpl::Apply(
   }
   if (result.applied == 0) return result;
   RETURN_IF_ERROR(transaction.Commit());
-  ++version_;
-  result.version = version_;
+  vectors_ = transaction.vectors();
+  result.version = ++version_;
   Remember(operations, result);
   return result;
 }
@@ -297,7 +329,7 @@ absl::StatusOr<v1::Catalog> CatalogStoreImpl::LoadVersion(int64_t version) {
     if (version < 0 || version > version_) {
       return absl::NotFoundError(
           absl::StrCat("catalogue ", path_, ": version ", version,
-                       " was never made; the newest is ", version_));
+                       " was never made; the newest is ", version_.load()));
     }
     if (version == 0) return v1::Catalog();
     ASSIGN_OR_RETURN(pin, Pin());

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,8 @@ v1::EntityKey KeyOf(const v1::CatalogOperation& operation);
 struct ApplyOptions {
   bool partial_failure = false;
   bool validate_only = false;
+  // The version that the changes were thought out for; none: any.
+  std::optional<int64_t> expected_version;
   // Fill in ApplyResult.affected.
   bool want_affected = false;
   // What an entity must be beyond ValidateEntity. Null: no more.
@@ -66,7 +69,9 @@ class CatalogStore {
 
   // Applies in order, as one version; later operations see earlier ones. An
   // entity must refer to an existing parent, a removed one must have no
-  // children. The status is not OK only when the store itself failed.
+  // children, and all vectors of ads have one length. The status is not OK only
+  // when the store itself failed, or Aborted when the catalogue does not have
+  // the expected version: read it again.
   virtual absl::StatusOr<ApplyResult> Apply(
       absl::Span<const v1::CatalogOperation> operations,
       const ApplyOptions& options) = 0;

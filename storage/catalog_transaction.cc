@@ -21,6 +21,7 @@ using catalog::ParentOf;
 
 CatalogTransaction::CatalogTransaction(const rocks::Database* database,
                                        int64_t version, int64_t time_ms,
+                                       std::optional<CatalogVectors> vectors,
                                        const ApplyOptions* options)
     : db_(database->db.get()),
       entities_(database->families[catalog::kEntities]),
@@ -30,6 +31,7 @@ CatalogTransaction::CatalogTransaction(const rocks::Database* database,
       version_(version),
       time_ms_(time_ms),
       options_(*options),
+      vectors_(vectors),
       batch_(rocksdb::BytewiseComparator(), 0, /*overwrite_key=*/true) {}
 
 absl::StatusOr<v1::CatalogEntity> CatalogTransaction::Find(
@@ -85,6 +87,8 @@ absl::Status CatalogTransaction::Upsert(const v1::CatalogEntity& entity,
     }
   }
   ASSIGN_OR_RETURN(const v1::CatalogEntity old, Find(key));
+  *error = ReplaceVector(old, entity);
+  if (!error->ok()) return absl::OkStatus();
   const v1::EntityKey old_parent = ParentOf(old);
   if (IsSet(old_parent) && old_parent.id() != parent.id()) {
     RETURN_IF_ERROR(
@@ -118,12 +122,33 @@ absl::Status CatalogTransaction::Remove(const v1::EntityKey& key,
         Name(key), " cannot be removed: ", child, " refers to it"));
     return absl::OkStatus();
   }
+  RETURN_IF_ERROR(ReplaceVector(old, v1::CatalogEntity()));
   const v1::EntityKey parent = ParentOf(old);
   if (IsSet(parent)) {
     RETURN_IF_ERROR(
         ToStatus(batch_.Delete(children_, ChildBytes(parent, key))));
   }
   return ToStatus(batch_.Delete(entities_, EntityBytes(key)));
+}
+
+absl::Status CatalogTransaction::ReplaceVector(
+    const v1::CatalogEntity& old, const v1::CatalogEntity& entity) {
+  if (!vectors_.has_value()) return absl::OkStatus();
+  CatalogVectors vectors = *vectors_;
+  vectors.ads -= !old.ad().embedding().empty();
+  const int size = entity.ad().embedding_size();
+  if (size > 0) {
+    if (vectors.ads > 0 && size != vectors.dims) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(Name(KeyOf(entity)), ": embedding has ", size,
+                       " components, the catalogue's have ", vectors.dims,
+                       "; for another length clear those first"));
+    }
+    ++vectors.ads;
+    vectors.dims = size;
+  }
+  vectors_ = vectors;
+  return absl::OkStatus();
 }
 
 absl::Status CatalogTransaction::Add(const v1::CatalogOperation& operation,

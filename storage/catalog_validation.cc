@@ -410,6 +410,11 @@ absl::Status Check(const v1::Campaign& e) {
       CheckNotNegative("budget.daily_micros", e.budget().daily_micros()));
   RETURN_IF_ERROR(
       CheckNotNegative("budget.total_micros", e.budget().total_micros()));
+  if (!v1::Budget::Delivery_IsValid(e.budget().delivery())) {
+    return Bad("budget.delivery",
+               absl::StrCat(static_cast<int>(e.budget().delivery()),
+                            " is not a known delivery"));
+  }
   RETURN_IF_ERROR(CheckSchedule(e));
   if (e.has_targeting()) RETURN_IF_ERROR(CheckTargeting(e.targeting()));
   absl::flat_hash_set<absl::string_view> seen;
@@ -454,9 +459,9 @@ absl::Status Check(const v1::AdGroup& e) {
 
 absl::Status CheckEmbedding(const v1::Ad& e) {
   if (e.embedding_size() > kMaxEmbedding) {
-    return Bad("embedding", absl::StrCat("has ", e.embedding_size(),
-                                         " components; at most ",
-                                         kMaxEmbedding, " are allowed"));
+    return Bad("embedding",
+               absl::StrCat("has ", e.embedding_size(), " components; at most ",
+                            kMaxEmbedding, " are allowed"));
   }
   bool zero = true;
   for (const float x : e.embedding()) {

@@ -10,7 +10,6 @@
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
 #include "server/reach.h"
-#include "server/request_check.h"
 #include "server/rpc/rpc_scope.h"
 #include "server/trigger/keyword_check.h"
 
@@ -59,11 +58,12 @@ absl::Status CatalogRpc::DoMutate(grpc::ServerContext* context,
   }
   const std::vector<v1::CatalogOperation> operations(
       request.operations().begin(), request.operations().end());
-  RETURN_IF_ERROR(
-      CheckEmbeddings(operations, state_->Current()->index->vector_dims()));
   ApplyOptions options;
   options.partial_failure = request.partial_failure();
   options.validate_only = request.validate_only();
+  if (request.has_expected_version()) {
+    options.expected_version = request.expected_version();
+  }
   options.want_affected = request.validate_only();
   options.also_check = CheckKeywords;
   ASSIGN_OR_RETURN(const ApplyResult result,

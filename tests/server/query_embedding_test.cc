@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/explain.h"
 #include "server/ranking_pipeline.h"
 #include "server/request_check.h"
 #include "storage/catalog_store.h"
@@ -72,22 +73,6 @@ TEST(QueryEmbedding, AnAdsVectorIsCheckedWhereItIsStored) {
               HasSubstr("embedding is 0 in all components"));
 }
 
-TEST(QueryEmbedding, AnAdOfAnotherLengthIsRefusedBeforeItIsStored) {
-  std::vector<v1::CatalogOperation> operations(3);
-  for (int i = 0; i < 3; ++i) {
-    v1::Ad* ad = operations[i].mutable_upsert()->mutable_ad();
-    ad->set_id(absl::StrCat("a", i));
-    for (int c = 0; c < (i == 2 ? 3 : 2); ++c) ad->add_embedding(1);
-  }
-  EXPECT_OK(CheckEmbeddings(absl::MakeConstSpan(operations).first(2), 0));
-  EXPECT_OK(CheckEmbeddings(absl::MakeConstSpan(operations).first(2), 2));
-  EXPECT_EQ(CheckEmbeddings(operations, 0).message(),
-            "operations[2]: ad \"a2\": embedding has 3 components, the "
-            "catalogue's have 2; for another length clear those first");
-  EXPECT_THAT(std::string(CheckEmbeddings(operations, 4).message()),
-              HasSubstr("operations[0]: ad \"a0\""));
-}
-
 // Ads ad0 ... ad9 bid 1000, 1100, ...; ad0 to ad4 have vectors.
 class Server {
  public:
@@ -106,6 +91,11 @@ class Server {
   absl::Status Rank(const std::string& request) {
     asked_ = ParseText<v1::RankRequest>(request);
     return pipeline_->Rank(serving_, asked_, kId, {}, &trace_, &outcome_);
+  }
+  absl::Status Explain(const v1::ExplainRequest& request) {
+    v1::ExplainResponse response;
+    return ExplainRanking(*pipeline_, serving_, request, kId, {}, {}, &trace_,
+                          &response);
   }
   // "ad0/EMBEDDING/0.71 ..."
   std::string Candidates() const {
@@ -167,6 +157,17 @@ TEST(QueryEmbedding, TheWrongLengthIsTheCallersError) {
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(status.message(),
             "query_embedding: 3 components, the ads' vectors have 2");
+}
+
+// The path was that of a RankRequest.
+TEST(QueryEmbedding, TheWrongLengthUnderExplainIsFoundInItsRequest) {
+  v1::ExplainRequest request;
+  *request.mutable_request() = Asking({1, 0, 0});
+  EXPECT_EQ(CheckQueryEmbedding(request, 2).message(),
+            "request.query_embedding: 3 components, the ads' vectors have 2");
+  EXPECT_OK(CheckQueryEmbedding(request, 3));
+  EXPECT_EQ(Server("").Explain(request).message(),
+            "request.query_embedding: 3 components, the ads' vectors have 2");
 }
 
 TEST(QueryEmbedding, AConfigurationOutOfRangeIsRefused) {

@@ -102,6 +102,67 @@ TEST_F(CatalogStoreTest, OneBatchMayBuildAWholeTreeAndSurvivesReopening) {
   EXPECT_EQ(loaded.first.ads(1).id(), "x");
 }
 
+Op AdWithVector(const std::string& id, int dims) {
+  Op op = Ad(id, "g");
+  for (int i = 0; i < dims; ++i)
+    op.mutable_upsert()->mutable_ad()->add_embedding(1);
+  return op;
+}
+
+// It was compared with the index that was served: two changes in a row could
+// bring lengths together of which no index, and after a restart no server,
+// could be made.
+TEST_F(CatalogStoreTest, VectorsOfAdsHaveOneLengthAtEveryMoment) {
+  const auto error = [&](const std::vector<Op>& ops) {
+    const ApplyResult result = Apply(ops, {.validate_only = true});
+    for (const absl::Status& e : result.errors) {
+      if (!e.ok()) return std::string(e.message());
+    }
+    return std::string();
+  };
+  Apply({Advertiser("a"), Campaign("c", "a"), AdGroup("g", "c"), Ad("w", "g")});
+  const std::string three =
+      "ad \"y\": embedding has 3 components, the catalogue's have 2; for "
+      "another length clear those first";
+  EXPECT_EQ(error({AdWithVector("x", 2), AdWithVector("y", 3)}), three);
+  EXPECT_EQ(Apply({AdWithVector("x", 2)}).applied, 1u);
+  EXPECT_EQ(error({AdWithVector("y", 3)}), three);
+  EXPECT_EQ(Apply({AdWithVector("y", 3), AdWithVector("z", 2)},
+                  {.partial_failure = true})
+                .applied,
+            1u);
+  Reopen();
+  EXPECT_EQ(error({AdWithVector("y", 3)}), three);
+  // Not while z has one; both may go in one call.
+  EXPECT_EQ(error({Remove(AdKey("z")), AdWithVector("y", 3)}), three);
+  EXPECT_EQ(error({Remove(AdKey("z")), Ad("x", "g"), AdWithVector("y", 3)}),
+            "");
+  EXPECT_EQ(error({Remove(AdKey("z")), AdWithVector("x", 3)}), "");
+  EXPECT_EQ(Apply({Remove(AdKey("z")), AdWithVector("x", 3)}).applied, 2u);
+  EXPECT_EQ(Apply({AdWithVector("y", 3)}).applied, 1u);
+  EXPECT_EQ(error({AdWithVector("w", 2)}),
+            "ad \"w\": embedding has 2 components, the catalogue's have 3; for "
+            "another length clear those first");
+}
+
+TEST_F(CatalogStoreTest, AnExpectedVersionKeepsTwoWritersApart) {
+  Apply({Advertiser("a")});
+  EXPECT_EQ(Apply({Advertiser("b")}, {.expected_version = 1}).version, 2);
+  for (const bool validate_only : {false, true}) {
+    EXPECT_THAT(
+        store_->Apply({Advertiser("c")},
+                      {.validate_only = validate_only, .expected_version = 1}),
+        StatusIs(absl::StatusCode::kAborted,
+                 HasSubstr("has version 2, not the expected 1; nothing")));
+  }
+  Reopen();
+  EXPECT_THAT(store_->Apply({Advertiser("c")}, {.expected_version = 0}),
+              StatusIs(absl::StatusCode::kAborted, HasSubstr("version 2")));
+  EXPECT_EQ(store_->Version(), 2);
+  // Whoever asks for nothing new gets the same answer.
+  EXPECT_EQ(Apply({}, {.expected_version = 2}).version, 2);
+}
+
 TEST_F(CatalogStoreTest, LoadChangesReadsWhatChangedAndWhatIsAroundIt) {
   Apply({Advertiser("a"), Campaign("c", "a"), Campaign("d", "a"),
          AdGroup("g", "c"), AdGroup("h", "c"), AdGroup("i", "d"), Ad("x", "g"),
@@ -377,6 +438,8 @@ TEST(ValidateEntity, EveryRefusalNamesTheEntityAndTheField) {
       {campaign + "start_time_ms: -5 }", "start_time_ms -5 must be >= 0"},
       {campaign + "time_zone: 'Mars/Olympus' }",
        "time_zone \"Mars/Olympus\" is not known"},
+      {campaign + "budget { delivery: 7 } }",
+       "budget.delivery 7 is not a known delivery"},
       {campaign + "negative_keywords: '' }", "has no words"},
       {campaign + "negative_keywords: 'k' negative_keywords: 'k' }",
        "negative_keywords has \"k\" twice"},

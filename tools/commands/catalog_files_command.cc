@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <optional>
 
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
@@ -29,6 +30,7 @@ struct FileArgs {
   bool validate_only = false;
   bool partial = false;
   bool prune = false;
+  std::optional<int64_t> expected_version;
 };
 
 // The live catalogue compared with the files.
@@ -104,11 +106,15 @@ void PrintReach(const v1::MutateResponse& response) {
   }
 }
 
-// Removals behind the upserts, in one version with them.
+// Removals behind the upserts, in one version with them; nothing if somebody
+// changes the catalogue meanwhile, since it would not be what the files say.
 absl::Status AddRemovals(const CatalogFiles& files,
                          const ClientOptions& options,
                          v1::MutateRequest* request) {
   ASSIGN_OR_RETURN(const Comparison found, Compare(files, true, options));
+  if (!request->has_expected_version()) {
+    request->set_expected_version(found.version);
+  }
   for (const EntityChange& change : found.changes) {
     if (change.kind != EntityChange::kRemoved) continue;
     *request->add_operations()->mutable_remove() = change.key;
@@ -143,6 +149,9 @@ absl::Status Apply(const FileArgs& args, const ClientOptions& options, int*) {
   v1::MutateRequest request;
   request.set_partial_failure(args.partial);
   request.set_validate_only(args.validate_only);
+  if (args.expected_version.has_value()) {
+    request.set_expected_version(*args.expected_version);
+  }
   for (const v1::CatalogEntity& entity : files.entities()) {
     *request.add_operations()->mutable_upsert() = entity;
   }
@@ -229,6 +238,10 @@ void AddCatalogFileCommands(const CommandLine& line, CLI::App* catalog) {
   apply->add_flag("--partial,--partial-failure,--partial_failure",
                   args->partial,
                   "apply the good ones although others are wrong");
+  apply->add_option("--expected-version,--expected_version",
+                    args->expected_version,
+                    "apply nothing unless the catalogue still has this "
+                    "version, which diff prints");
   add_files(add("diff",
                 "what applying files would change, field by field; exit code "
                 "3: something",
