@@ -131,6 +131,30 @@ void FillRequest(const v1::RankRequest& request, v1::RankRequest* out) {
   *out->mutable_query_embedding() = request.query_embedding();
 }
 
+// What the user's caps kept out. An index that stands on another may have
+// numbers of what is gone.
+void FillCapped(const AdIndex& index, const AdmissionTerms& t,
+                v1::Decision* decision) {
+  for (const uint32_t ad : t.capped_ads) {
+    const std::string& id = index.ad(ad).snapshot.ad_id();
+    if (index.Find(id)) decision->add_capped_ad_ids(id);
+  }
+  for (const uint32_t group : t.capped_groups) {
+    const std::string& id = index.group_id(group);
+    if (index.FindGroup(id)) decision->add_capped_ad_group_ids(id);
+  }
+  for (const uint32_t campaign : t.capped_campaigns) {
+    const std::string& id = index.campaign_id(campaign);
+    if (index.FindCampaign(id)) decision->add_capped_campaign_ids(id);
+  }
+  for (auto* ids : {decision->mutable_capped_ad_ids(),
+                    decision->mutable_capped_ad_group_ids(),
+                    decision->mutable_capped_campaign_ids()}) {
+    std::sort(ids->begin(), ids->end());
+  }
+  decision->set_all_caps_denied(t.denied != nullptr);
+}
+
 // The terms that made a difference, so that a replay can hold to them.
 void FillTerms(const AdIndex& index, const RankTrace& trace,
                v1::Decision* decision) {
@@ -147,26 +171,7 @@ void FillTerms(const AdIndex& index, const RankTrace& trace,
     term.set_campaign_id(std::string(id));
     *decision->add_terms() = std::move(term);
   }
-  const AdmissionTerms& t = trace.terms;
-  // An index that stands on another may have numbers of what is gone.
-  const auto add = [&](const std::string& id, std::optional<uint32_t> found) {
-    if (found.has_value()) decision->add_capped_ids(id);
-  };
-  for (const uint32_t ad : t.capped_ads) {
-    const std::string& id = index.ad(ad).snapshot.ad_id();
-    add(id, index.Find(id));
-  }
-  for (const uint32_t group : t.capped_groups) {
-    add(index.group_id(group), index.FindGroup(index.group_id(group)));
-  }
-  for (const uint32_t campaign : t.capped_campaigns) {
-    add(index.campaign_id(campaign),
-        index.FindCampaign(index.campaign_id(campaign)));
-  }
-  // No id is empty: it stands for all that have a cap.
-  if (t.denied != nullptr) decision->add_capped_ids("");
-  std::sort(decision->mutable_capped_ids()->begin(),
-            decision->mutable_capped_ids()->end());
+  FillCapped(index, trace.terms, decision);
 }
 
 void FillDecision(const RankTrace& trace, const v1::RankResponse& response,

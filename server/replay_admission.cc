@@ -35,36 +35,26 @@ void ReplayAdmission::SetGates(const AdIndex& index,
   terms->campaigns_owner = gates;
 }
 
-// The log does not say whether an id is an ad's, a group's or a campaign's;
-// among those of one name it is what has a cap.
 void ReplayAdmission::SetCaps(const AdIndex& index,
                               AdmissionTerms* terms) const {
-  const CapTable& caps = index.caps();
-  const auto add = [&](CapLevel level, std::optional<uint32_t> number,
-                       bool alone, std::vector<uint32_t>* out) {
-    if (number.has_value() && (alone || caps.Of(level, *number) != nullptr)) {
-      out->push_back(*number);
-    }
+  const auto add = [](std::optional<uint32_t> number,
+                      std::vector<uint32_t>* numbers) {
+    if (number.has_value()) numbers->push_back(*number);
   };
-  for (const std::string& id : decision_.capped_ids()) {
-    if (id.empty()) {
-      terms->denied = &caps;
-      continue;
-    }
-    const auto ad = index.Find(id);
-    const auto group = index.FindGroup(id), campaign = index.FindCampaign(id);
-    const bool alone =
-        ad.has_value() + group.has_value() + campaign.has_value() == 1;
-    add(CapLevel::kAd, ad, alone, &terms->capped_ads);
-    add(CapLevel::kAdGroup, group, alone, &terms->capped_groups);
-    add(CapLevel::kCampaign, campaign, alone, &terms->capped_campaigns);
+  for (const std::string& id : decision_.capped_ad_ids()) {
+    add(index.Find(id), &terms->capped_ads);
+  }
+  for (const std::string& id : decision_.capped_ad_group_ids()) {
+    add(index.FindGroup(id), &terms->capped_groups);
+  }
+  for (const std::string& id : decision_.capped_campaign_ids()) {
+    add(index.FindCampaign(id), &terms->capped_campaigns);
   }
   for (auto* numbers :
        {&terms->capped_ads, &terms->capped_groups, &terms->capped_campaigns}) {
     std::sort(numbers->begin(), numbers->end());
-    numbers->erase(std::unique(numbers->begin(), numbers->end()),
-                   numbers->end());
   }
+  if (decision_.all_caps_denied()) terms->denied = &index.caps();
 }
 
 void ReplayAdmission::Reserve(const AdIndex& index, const v1::Context&,

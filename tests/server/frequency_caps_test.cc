@@ -401,7 +401,7 @@ TEST_F(FrequencyCapsTest, PageShowsACampaignAsOftenAsItsCapAllows) {
   EXPECT_FALSE(Capped(0));
   EXPECT_THAT(rank(""), ElementsAre("c0", "c0", "c1", "c1", "c1"));
   EXPECT_THAT(rank(""), ElementsAre("c1", "c1", "c1", "c1", "c1"));
-  EXPECT_THAT(outcome.decision.capped_ids(), ElementsAre("c0"));
+  EXPECT_THAT(outcome.decision.capped_campaign_ids(), ElementsAre("c0"));
   EXPECT_THAT(rank("candidates { ad_id: 'a00' }"), IsEmpty());
   EXPECT_EQ(outcome.response.placements(0).no_ad_reason(),
             v1::NO_AD_REASON_FREQUENCY_CAP);

@@ -136,7 +136,7 @@ TEST_F(PipelineAdmission, AUserAtEveryCapGetsTheReason) {
   EXPECT_EQ(Reason(), v1::NO_AD_REASON_FREQUENCY_CAP);
   caps.capped = {"ad4", "ad1"};
   EXPECT_THAT(Rank(kTwoSlots, {&caps}), ElementsAre("ad3", "ad2"));
-  EXPECT_THAT(outcome.decision.capped_ids(), ElementsAre("ad1", "ad4"));
+  EXPECT_THAT(outcome.decision.capped_ad_ids(), ElementsAre("ad1", "ad4"));
 }
 
 TEST_F(PipelineAdmission, APacedBidRanksAndPaysByTheMultiplier) {

@@ -522,5 +522,53 @@ TEST_F(ReplayTest, X1RefusalsBelongToTheirAuctions) {
   ExpectIdentical(two);
 }
 
+// Says that one ad group of all is at its cap.
+class GroupAtItsCap : public Admission {
+ public:
+  explicit GroupAtItsCap(std::string id) : id_(std::move(id)) {}
+  void Begin(const AdIndex& index, const v1::Context&,
+             AdmissionTerms* terms) override {
+    terms->capped_groups.push_back(*index.FindGroup(id_));
+  }
+  void Reserve(const AdIndex&, const v1::Context&, const DecisionId&,
+               absl::Span<const AdmissionSlot>,
+               std::vector<SlotRefusal>*) override {}
+  void Release(const DecisionId&) override {}
+
+ private:
+  const std::string id_;
+};
+
+// An ad, a group and a campaign of one id that all have a cap: the log said the
+// id only, and all three were taken to be capped.
+TEST_F(ReplayTest, CapsOfEntitiesWithOneIdAreToldApart) {
+  v1::Catalog catalog = ParseText<v1::Catalog>(
+      "advertisers { id: 'v' } "
+      "campaigns { id: 'x' advertiser_id: 'v' "
+      "  frequency_caps { impressions: 1 } } "
+      "campaigns { id: 'y' advertiser_id: 'v' } "
+      "ad_groups { id: 'other' campaign_id: 'x' bid_micros: 3000 } "
+      "ad_groups { id: 'x' campaign_id: 'y' bid_micros: 2000 "
+      "  frequency_caps { impressions: 1 } } "
+      "ad_groups { id: 'third' campaign_id: 'y' bid_micros: 1000 } "
+      "ads { id: 'a' ad_group_id: 'other' } "
+      "ads { id: 'b' ad_group_id: 'x' } "
+      "ads { id: 'x' ad_group_id: 'third' "
+      "  frequency_caps { impressions: 1 } } ");
+  ApplyCatalog(catalog);
+  GroupAtItsCap caps("x");
+  const DecisionId id = Rank(ParseText<v1::RankRequest>("placements { id: 'p' "
+                                                        "count: 3 }"),
+                             {&caps});
+  ASSERT_OK(log_->Flush());
+  ASSERT_OK_AND_ASSIGN(const v1::Decision decision, log_->GetDecision(id));
+  EXPECT_EQ(decision.ads_size(), 2);
+  ASSERT_EQ(decision.capped_ad_group_ids_size(), 1);
+  EXPECT_EQ(decision.capped_ad_group_ids(0), "x");
+  EXPECT_EQ(decision.capped_ad_ids_size() + decision.capped_campaign_ids_size(),
+            0);
+  ExpectIdentical(id);
+}
+
 }  // namespace
 }  // namespace adrank
