@@ -52,9 +52,11 @@ DecisionIdGenerator::DecisionIdGenerator(const Clock* clock, uint16_t node,
     : clock_(clock), node_(node), sequence_(first_sequence) {}
 
 DecisionId DecisionIdGenerator::Next() {
-  const int64_t now_ms = std::max<int64_t>(clock_->NowMs(), 0);
+  const uint64_t now_ms = std::min(
+      static_cast<uint64_t>(std::max<int64_t>(clock_->NowMs(), 0)), kMaxMs);
   absl::MutexLock lock(&mu_);
-  last_ms_ = std::max(last_ms_, std::min<uint64_t>(now_ms, kMaxMs));
+  const bool was_wrong = now_ms + kWaitedOutMs < last_ms_;
+  last_ms_ = was_wrong ? now_ms : std::max(last_ms_, now_ms);
   const DecisionId id{last_ms_, node_, sequence_++};
   // The sequence may only start again at zero in a later millisecond.
   if (sequence_ == 0) ++last_ms_;

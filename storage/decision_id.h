@@ -38,10 +38,14 @@ struct DecisionId {
   }
 };
 
-// Makes ids that are unique on this node and never go back, though the clock
-// may. Thread-safe.
+// Makes ids that are unique on this node and do not go back, though the clock
+// may. A clock that goes back by more than kWaitedOutMs was wrong before: its
+// time is followed, and the sequence, which goes on, keeps ids apart.
+// Thread-safe.
 class DecisionIdGenerator {
  public:
+  static constexpr uint64_t kWaitedOutMs = 600'000;
+
   // `first_sequence` is random in production, so that a restart within one
   // millisecond, or after the clock stepped back, does not repeat an id.
   DecisionIdGenerator(const Clock* clock, uint16_t node,

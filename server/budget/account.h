@@ -75,7 +75,7 @@ class CampaignAccount {
   struct Day {
     int32_t number = 0;
     BudgetBook book;
-    int64_t expected = 0;  // mean cost of what was served
+    WideMicros expected = 0;  // mean cost of what was served
     uint64_t served = 0, refused = 0;
   };
 

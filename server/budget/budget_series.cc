@@ -55,7 +55,8 @@ BudgetSeries::BudgetSeries(Registry* registry) {
   auto& traffic = prometheus::BuildCounter()
                       .Name("adrank_campaign_requests_total")
                       .Help(
-                          "Requests x campaigns that could have answered them: "
+                          "Requests x campaigns that could have answered them "
+                          "since the start of the server: "
                           "served, lost to the budget, lost to rank")
                       .Register(*registry);
   served_ = &traffic.Add({{"result", "served"}});

@@ -23,8 +23,17 @@ constexpr int64_t kIdleWriteMs = 10'000;
 // Entries of one batch: some 10 MB.
 constexpr size_t kBatchEntries = 1 << 16;
 constexpr size_t kMaxLate = 1 << 20;
+// What is from further ahead was made by a clock that was wrong: as if it had
+// expired. Else nothing behind it would, until that time comes.
+constexpr int64_t kAheadMs = 2 * DecisionIdGenerator::kWaitedOutMs;
 // Expired in one go from a shard, so that its lock is not held for long.
 constexpr size_t kExpireChunk = 256;
+
+// What was done at `last_ms` is to be done again; also when the clock has been
+// put back since.
+bool IsDue(int64_t now_ms, int64_t last_ms, int64_t period_ms) {
+  return now_ms < last_ms || now_ms - last_ms >= period_ms;
+}
 
 bool IsBillable(v1::BidType bid_type, v1::EventType event) {
   return event == (bid_type == v1::BID_TYPE_CPM ? v1::EVENT_TYPE_IMPRESSION
@@ -446,8 +455,9 @@ void Ledger::Expire(int64_t now_ms) {
         size_t count = 0;
         for (more = false; !shard.by_time.empty(); ++count) {
           const DecisionId id = shard.by_time.front();
-          if (static_cast<int64_t>(id.ms) + options_.policy.reservation_ms >
-              now_ms) {
+          const auto made_ms = static_cast<int64_t>(id.ms);
+          if (made_ms + options_.policy.reservation_ms > now_ms &&
+              made_ms <= now_ms + kAheadMs) {
             break;
           }
           if ((more = count == kExpireChunk)) break;
@@ -485,11 +495,12 @@ absl::Status Ledger::WriteEntries(int64_t now_ms, int64_t covered_ms,
     writing_.insert(writing_.end(), shard.entries.begin(), shard.entries.end());
     shard.entries.clear();
   }
-  if (writing_.empty() && !force_sync && now_ms - written_ms_ < kIdleWriteMs) {
+  if (writing_.empty() && !force_sync &&
+      !IsDue(now_ms, written_ms_, kIdleWriteMs)) {
     return absl::OkStatus();
   }
   const bool sync =
-      force_sync || (options_.sync && now_ms - synced_ms_ >= kSyncMs);
+      force_sync || (options_.sync && IsDue(now_ms, synced_ms_, kSyncMs));
   size_t begin = 0;
   absl::Status status;
   do {
@@ -517,7 +528,7 @@ absl::Status Ledger::WriteEntries(int64_t now_ms, int64_t covered_ms,
 }
 
 void Ledger::PruneSometimes(int64_t now_ms) {
-  if (now_ms - pruned_ms_ < kPruneMs) return;
+  if (!IsDue(now_ms, pruned_ms_, kPruneMs)) return;
   const auto today = static_cast<int32_t>(now_ms / 86'400'000);
   const absl::StatusOr<bool> more = store_->Prune(
       now_ms - 2 * options_.policy.billing_ms, today - kKeptDays, kPruneLimit);
@@ -530,7 +541,7 @@ absl::Status Ledger::Run(bool force_sync) {
   const int64_t now_ms = clock_->NowMs();
   ChargeAllLate();
   Expire(now_ms);
-  if (now_ms - refreshed_ms_ >= kRefreshMs || now_ms < refreshed_ms_) {
+  if (IsDue(now_ms, refreshed_ms_, kRefreshMs)) {
     refreshed_ms_ = now_ms;
     Refresh(now_ms);
   }

@@ -89,7 +89,7 @@ struct CampaignSpend {
   WideMicros reserved_today = 0, reserved_total = 0;
   WideMicros open = 0;  // full prices of open decisions
   WideMicros free = 0;  // of the lesser budget; the largest when unlimited
-  int64_t expected_today = 0;
+  WideMicros expected_today = 0;
   uint64_t served_today = 0, refused_today = 0;
   WideMicros unbilled = 0;
   uint64_t unbilled_events = 0;

@@ -59,7 +59,8 @@ void PacingLoop::Load() {
     return;
   }
   for (v1::PacingState::Campaign& c : *state.mutable_campaigns()) {
-    saved_[c.campaign_id()] = std::move(*c.mutable_state());
+    const std::string id = c.campaign_id();
+    saved_[id] = std::move(c);
   }
 }
 
@@ -72,7 +73,10 @@ void PacingLoop::Prepare(const AdIndex& index) {
     if (const auto known = campaigns_.find(id); known != campaigns_.end()) {
       campaign = std::move(known->second);
     } else if (const auto saved = saved_.find(id); saved != saved_.end()) {
-      campaign.pacer = Pacer(saved->second);
+      const v1::PacingState::Campaign& c = saved->second;
+      campaign.pacer = Pacer(c.state());
+      campaign.before = {c.day_start_ms(), c.eligible(), c.served(),
+                         c.budget_lost()};
       saved_.erase(saved);
     }
     const v1::Budget& budget = index.budget(i);
@@ -107,7 +111,7 @@ PacerReading PacingLoop::Read(const Campaign& c, int64_t now_ms,
   const bool same_day = spend.day == c.spend.day;
   r.served_ads = same_day ? Since(c.spend.served_today, spend.served_today)
                           : spend.served_today;
-  r.served_micros = static_cast<double>(std::max<int64_t>(
+  r.served_micros = static_cast<double>(std::max<WideMicros>(
       0, same_day ? spend.expected_today - c.spend.expected_today
                   : spend.expected_today));
   const uint64_t refused =
@@ -129,6 +133,19 @@ PacerReading PacingLoop::Read(const Campaign& c, int64_t now_ms,
       1e-6 * static_cast<double>(
                  Since(c.traffic.reserve_share_ppm, traffic.reserve_share_ppm));
   return r;
+}
+
+PacingLoop::DayCounts PacingLoop::Today(const Campaign& c, int64_t now_ms,
+                                        const TrafficCounts& now) {
+  const int64_t day_start_ms =
+      c.stepped ? c.day.day.start_ms : DayOf(now_ms, c.zone).start_ms;
+  DayCounts today;
+  if (c.before.day_start_ms == day_start_ms) today = c.before;
+  today.day_start_ms = day_start_ms;
+  today.eligible += Since(c.day_traffic.eligible, now.eligible);
+  today.served += Since(c.day_traffic.served, now.served);
+  today.budget_lost += Since(c.day_traffic.budget_lost, now.budget_lost);
+  return today;
 }
 
 void PacingLoop::Step(absl::string_view id, int64_t now_ms, Campaign* c) const {
@@ -171,13 +188,18 @@ absl::Status PacingLoop::Save() {
   {
     absl::MutexLock lock(&mu_);
     saved_ms_ = clock_->NowMs();
-    const auto add = [&state](const std::string& id, const v1::PacerState& s) {
-      if (s.updated_ms() == 0) return;
-      v1::PacingState::Campaign* c = state.add_campaigns();
-      c->set_campaign_id(id);
-      *c->mutable_state() = s;
-    };
-    for (const auto& [id, c] : campaigns_) add(id, c.pacer.State());
+    for (const auto& [id, c] : campaigns_) {
+      const v1::PacerState s = c.pacer.State();
+      if (s.updated_ms() == 0) continue;
+      v1::PacingState::Campaign* out = state.add_campaigns();
+      out->set_campaign_id(id);
+      *out->mutable_state() = s;
+      const DayCounts today = Today(c, saved_ms_, traffic_->Read(id));
+      out->set_day_start_ms(today.day_start_ms);
+      out->set_eligible(today.eligible);
+      out->set_served(today.served);
+      out->set_budget_lost(today.budget_lost);
+    }
   }
   return files::WriteAtomically(state_file_, Sealed(state.SerializeAsString()));
 }
@@ -193,12 +215,11 @@ std::optional<PacingReport> PacingLoop::Report(
   report.target_micros = c.pace.target_micros;
   report.multiplier = c.pace.multiplier;
   report.participation = c.pace.participation;
-  report.eligible = Since(c.day_traffic.eligible, now.eligible);
-  report.served =
-      std::min(report.eligible, Since(c.day_traffic.served, now.served));
+  const DayCounts today = Today(c, clock_->NowMs(), now);
+  report.eligible = today.eligible;
+  report.served = std::min(report.eligible, today.served);
   report.budget_lost =
-      std::min(report.eligible - report.served,
-               Since(c.day_traffic.budget_lost, now.budget_lost));
+      std::min(report.eligible - report.served, today.budget_lost);
   report.rank_lost = report.eligible - report.served - report.budget_lost;
   const bool limited = c.terms.daily_micros > 0 || c.terms.total_micros > 0;
   if (limited && c.rate > 0) {

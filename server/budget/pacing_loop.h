@@ -29,7 +29,7 @@ struct PacingReport {
   // As PacerOutput.
   int64_t target_micros = 0;
   float multiplier = 1, participation = 1;
-  // Of its day, since the process started.
+  // Of its day; without what a crash cost, the last ten minutes at most.
   uint64_t eligible = 0, served = 0, budget_lost = 0, rank_lost = 0;
   // When what is free will be spent at the rate of the last quarter hour; 0:
   // not on this day.
@@ -59,6 +59,11 @@ class PacingLoop {
   std::optional<PacingReport> Report(absl::string_view campaign_id) const;
 
  private:
+  // Requests of the day that begins at day_start_ms.
+  struct DayCounts {
+    int64_t day_start_ms = 0;
+    uint64_t eligible = 0, served = 0, budget_lost = 0;
+  };
   struct Campaign {
     LedgerCampaign* ledger = nullptr;
     PacerTerms terms;
@@ -71,6 +76,7 @@ class PacingLoop {
     TrafficCounts traffic;
     // When its day began, or the process.
     TrafficCounts day_traffic;
+    DayCounts before;  // of the process before this one
     // Expected cost a millisecond, over some quarter of an hour.
     double rate = 0;
     PacerOutput pace;
@@ -78,6 +84,8 @@ class PacingLoop {
   static PacerReading Read(const Campaign& campaign, int64_t now_ms,
                            const CampaignSpend& spend,
                            const TrafficCounts& traffic);
+  static DayCounts Today(const Campaign& campaign, int64_t now_ms,
+                         const TrafficCounts& traffic);
   void Step(absl::string_view id, int64_t now_ms, Campaign* campaign) const;
   void Load();
 
@@ -89,7 +97,8 @@ class PacingLoop {
   mutable absl::Mutex mu_;
   absl::flat_hash_map<std::string, Campaign> campaigns_ ABSL_GUARDED_BY(mu_);
   // Of the file, of campaigns that no catalogue has had yet.
-  absl::flat_hash_map<std::string, v1::PacerState> saved_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<std::string, v1::PacingState::Campaign> saved_
+      ABSL_GUARDED_BY(mu_);
   int64_t saved_ms_ ABSL_GUARDED_BY(mu_) = 0;
 };
 

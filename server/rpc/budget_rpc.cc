@@ -50,7 +50,7 @@ void BudgetRpc::Fill(const CampaignSpend& spend,
   out->set_reserved_total_micros(Clamp(spend.reserved_total));
   out->set_open_micros(Clamp(spend.open));
   out->set_free_micros(Clamp(spend.free));
-  out->set_expected_today_micros(spend.expected_today);
+  out->set_expected_today_micros(Clamp(spend.expected_today));
   out->set_served_today(spend.served_today);
   out->set_refused_today(spend.refused_today);
   out->set_unbilled_events(spend.unbilled_events);

@@ -232,6 +232,21 @@ TEST(BudgetAccount, AnyPriceAndProbabilityCanBeAddedAndTakenAway) {
   EXPECT_TRUE(book.soft == 0 && book.mean == 0 && book.variance == 0);
 }
 
+// The day's expected cost overflowed.
+TEST(BudgetAccount, TheDearestAdsAddUp) {
+  const BudgetPolicy policy;
+  CampaignAccount account(&policy);
+  account.SetTerms(v1::Budget(), absl::UTCTimeZone(), kStartMs);
+  const int32_t day = account.DayNumber(kStartMs);
+  const SlotCost cost = SlotCost::Of(v1::BID_TYPE_CPM, int64_t{1} << 62, 1.0f);
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(account.Take(day, cost), Hold::kExpected);
+  }
+  EXPECT_TRUE(account.Today().expected == 5 * (WideMicros{1} << 62));
+  EXPECT_TRUE(account.Bill(day, cost, Hold::kExpected));
+  EXPECT_TRUE(account.life().spent == (WideMicros{1} << 62));
+}
+
 TEST(BudgetPolicy, NamesTheFieldThatIsOutOfRange) {
   v1::BudgetConfig config;
   ASSERT_OK_AND_ASSIGN(const BudgetPolicy policy, BudgetPolicy::Create(config));

@@ -623,10 +623,36 @@ TEST_F(LedgerTest, ADayThatBeginsOpensWhatWasClosed) {
   EXPECT_TRUE(Serve(100));
 }
 
+// Nothing that was reserved behind it came back before that year.
+TEST_F(LedgerTest, AClockThatWasAYearAheadForAMomentHoldsNoBudgetForAYear) {
+  Open(APolicy(1));
+  SetBudget(0, 1000);
+  ASSERT_TRUE(Serve(300));
+  After(absl::Hours(24 * 365));
+  ASSERT_TRUE(Serve(400));
+  const DecisionId ahead = id_;
+  EXPECT_EQ(static_cast<int64_t>(Spend().reserved_total), 400);
+  After(-absl::Hours(24 * 365));
+  ASSERT_TRUE(Serve(100));
+  EXPECT_EQ(static_cast<int64_t>(Spend().reserved_total), 100);
+  // Its click is a late one: charged from the log, once.
+  logged_ = LoggedSlot{"c", v1::BID_TYPE_CPC, 400, 0.5f};
+  Click(ahead);
+  After(absl::Seconds(1));
+  EXPECT_EQ(static_cast<int64_t>(Spend().spent_total), 400);
+  EXPECT_EQ(disk_.synced, disk_.batch);
+  After(absl::Hours(2));
+  EXPECT_EQ(static_cast<int64_t>(Spend().reserved_total), 0);
+  EXPECT_TRUE(Serve(600));
+  ASSERT_OK_AND_ASSIGN(const LedgerAudit audit, ledger_->Audit());
+  EXPECT_THAT(audit.errors, IsEmpty());
+}
+
 TEST_F(LedgerTest, TheGateIsToldWhenACampaignClosesAndOpens) {
   Open(APolicy(1));
   std::vector<std::string> told;
-  ledger_->SetGateListener([&](LedgerCampaign*, bool closed, CampaignPace pace) {
+  ledger_->SetGateListener([&](LedgerCampaign*, bool closed,
+                               CampaignPace pace) {
     told.push_back(absl::StrCat(closed ? "closed " : "open ", pace.multiplier));
   });
   SetBudget(100);

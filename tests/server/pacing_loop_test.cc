@@ -196,6 +196,43 @@ TEST_F(PacingLoopTest, ARestartForgetsNothingAndABrokenFileIsNoObstacle) {
   EXPECT_NEAR(Spend("c1").pace.multiplier, 0.3, 1e-6);
 }
 
+// The shares of a day began anew with every restart.
+TEST_F(PacingLoopTest, ImpressionSharesOfTheDaySurviveARestart) {
+  v1::Catalog catalog = ACatalogOf(2, 2, 1000, 1000);
+  catalog.mutable_campaigns(1)->mutable_budget()->set_daily_micros(1'000'000);
+  Serve(catalog);
+  Minutes(60, 20);
+  const PacingReport before = *loop_->Report("c1");
+  EXPECT_EQ(before.eligible, 1200u);
+  EXPECT_GT(before.served, 0u);
+  ASSERT_OK(loop_->Save());
+
+  // A new process counts from 0.
+  const CampaignTraffic fresh;
+  PacingLoop again(ledger_.get(), &fresh, &clock_, dir_ / "pacing");
+  again.Prepare(*serving_.index);
+  const auto same = [&](const PacingReport& report) {
+    return report.eligible == before.eligible &&
+           report.served == before.served &&
+           report.budget_lost == before.budget_lost &&
+           report.rank_lost == before.rank_lost;
+  };
+  EXPECT_TRUE(same(*again.Report("c1")));
+  ASSERT_OK(again.Save());  // before it was stepped
+  ASSERT_OK(again.RunOnce());
+  EXPECT_TRUE(same(*again.Report("c1")));
+  ASSERT_OK(again.Save());
+  PacingLoop third(ledger_.get(), &fresh, &clock_, dir_ / "pacing");
+  third.Prepare(*serving_.index);
+  EXPECT_TRUE(same(*third.Report("c1")));
+
+  // Another day's are not this day's, stepped or not.
+  clock_.Advance(absl::Hours(24));
+  EXPECT_EQ(third.Report("c1")->eligible, 0u);
+  ASSERT_OK(third.RunOnce());
+  EXPECT_EQ(third.Report("c1")->eligible, 0u);
+}
+
 TEST(CampaignGate, ParticipationIsAShareOfRequests) {
   std::vector<CampaignGate> gates(2);
   gates[1].participation = 0.25;

@@ -64,6 +64,23 @@ TEST(DecisionIdGenerator, NeverGoesBackThoughTheClockDoes) {
   }
 }
 
+// Every id had the wrong time until the next start.
+TEST(DecisionIdGenerator, FollowsAClockThatWasYearsAheadForAMoment) {
+  SimulatedClock clock(absl::FromUnixMillis(kMs));
+  DecisionIdGenerator generator(&clock, 3, 7);
+  std::set<DecisionId> seen = {generator.Next()};
+  for (const auto jump : {absl::Hours(24 * 3650), absl::Hours(1)}) {
+    for (int i = 0; i < 100; ++i) {
+      clock.Advance(jump);
+      EXPECT_EQ(generator.Next().ms, static_cast<uint64_t>(clock.NowMs()));
+      clock.Advance(-jump);
+      const DecisionId id = generator.Next();
+      EXPECT_EQ(id.ms, kMs);
+      EXPECT_TRUE(seen.insert(id).second);
+    }
+  }
+}
+
 TEST(DecisionIdGenerator, SequenceWrapsIntoTheNextMillisecond) {
   SimulatedClock clock(absl::FromUnixMillis(kMs));
   DecisionIdGenerator generator(&clock, 1, 0xffffffff);

@@ -22,6 +22,7 @@ struct LedgerDisk {
   WideMicros billed = 0;
   int64_t covered_ms = 0;
   uint64_t batch = 0;
+  uint64_t synced = 0;  // the last batch that was written with sync
   // Writes fail; with `lost_answer` they are on the disk nevertheless.
   bool fails = false;
   bool lost_answer = false;
@@ -44,12 +45,13 @@ class MemoryLedgerStore final : public LedgerStore {
     return contents;
   }
   absl::Status Write(uint64_t batch, absl::Span<const LedgerEntry> entries,
-                     int64_t covered_ms, bool) override {
+                     int64_t covered_ms, bool sync) override {
     if (disk_->fails && !disk_->lost_answer) return Failure();
     if (batch > disk_->batch) {
       disk_->batch = batch;
       disk_->covered_ms = covered_ms;
       for (const LedgerEntry& entry : entries) Add(entry);
+      if (sync) disk_->synced = batch;
     }
     return disk_->fails ? Failure() : absl::OkStatus();
   }
