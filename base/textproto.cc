@@ -38,6 +38,8 @@ absl::Status ParseTextProto(absl::string_view text, absl::string_view name,
   Errors errors(name);
   google::protobuf::TextFormat::Parser parser;
   parser.RecordErrorsTo(&errors);
+  // What the wire format's parser takes: a file is to be sent.
+  parser.SetRecursionLimit(100);
   if (parser.ParseFromString(std::string(text), message)) {
     return absl::OkStatus();
   }

@@ -61,8 +61,9 @@ absl::StatusOr<std::unique_ptr<HttpEndpoint>> HttpEndpoint::Start(
     impl->port = port;
   }
   if (impl->port <= 0) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "cannot listen on ", address, ":", port, " (HTTP): address in use?"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("listen: cannot listen on ", address, ":", port,
+                     " (HTTP): address in use, or not of this machine?"));
   }
   impl->thread =
       std::thread([server = &impl->server] { server->listen_after_bind(); });

@@ -76,7 +76,9 @@ absl::StatusOr<std::unique_ptr<const RankingPipeline>> RankingPipeline::Create(
   ASSIGN_OR_RETURN(pipeline->limits_, RequestLimits::Create(config.limits()));
   const double prior = config.model().prior_ctr();
   if (prior != 0) pipeline->prior_ctr_ = prior;
-  if (!(pipeline->prior_ctr_ > 0 && pipeline->prior_ctr_ < 1)) {
+  // As the float that is logged and ranked by.
+  const auto rounded = static_cast<float>(pipeline->prior_ctr_);
+  if (!(rounded > 0 && rounded < 1)) {
     return absl::InvalidArgumentError(
         absl::StrCat("model.prior_ctr: ", prior, " not in (0, 1)"));
   }

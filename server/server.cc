@@ -10,6 +10,9 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/files.h"
@@ -311,8 +314,10 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> ServerImpl::BuildServer(
     const std::vector<grpc::Service*>& services, int port,
     uint32_t max_message_bytes, int* chosen) {
   grpc::ServerBuilder builder;
-  const std::string address =
-      absl::StrCat(Address(config_), ":", port < 0 ? 0 : port);
+  const std::string host = Address(config_);
+  const bool v6 = absl::StrContains(host, ':');
+  const std::string address = absl::StrCat(v6 ? "[" : "", host, v6 ? "]" : "",
+                                           ":", port < 0 ? 0 : port);
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), chosen);
   // Else a second server would silently share the port with the first.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -321,7 +326,8 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> ServerImpl::BuildServer(
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || *chosen == 0) {
     return absl::FailedPreconditionError(
-        absl::StrCat("cannot listen on ", address, " (gRPC): address in use?"));
+        absl::StrCat("listen: cannot listen on ", address,
+                     " (gRPC): address in use, or not of this machine?"));
   }
   return server;
 }
@@ -377,10 +383,12 @@ absl::Status ServerImpl::Listen() {
   ports_.http = http_->port();
   ready_ = true;
   if (!config_.listen().ports_file().empty()) {
-    RETURN_IF_ERROR(files::WriteAtomically(
-        config_.listen().ports_file(),
-        absl::StrFormat("grpc=%d http=%d admin=%d\n", ports_.grpc, ports_.http,
-                        ports_.admin)));
+    RETURN_IF_ERROR(
+        Annotate(files::WriteAtomically(
+                     config_.listen().ports_file(),
+                     absl::StrFormat("grpc=%d http=%d admin=%d\n", ports_.grpc,
+                                     ports_.http, ports_.admin)),
+                 "listen.ports_file"));
   }
   return absl::OkStatus();
 }
@@ -447,6 +455,17 @@ std::string ServerImpl::StatusPage() {
       log.duplicate_events, log.pending, log.disk_bytes);
 }
 
+// A host name, or an IP address with its scope; nobody is asked for it.
+absl::Status CheckAddress(const std::string& address) {
+  for (const char c : address) {
+    if (absl::ascii_isalnum(c) || absl::StrContains(".:-_%", c)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("listen.address: \"", absl::CHexEscape(address),
+                     "\" is neither a host name nor an IP address"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckPort(const char* name, int32_t port) {
   if (port >= -1 && port <= 65535) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -468,6 +487,11 @@ absl::Status ValidateConfig(const v1::ServerConfig& config) {
         "storage.group_commit_ms: ", config.storage().group_commit_ms(),
         " exceeds 1000"));
   }
+  if (!v1::StorageConfig::Durability_IsValid(config.storage().durability())) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "storage.durability: ", static_cast<int>(config.storage().durability()),
+        " is no known durability"));
+  }
   if (config.model().model_dir().empty()) {
     return absl::InvalidArgumentError("model.model_dir: required");
   }
@@ -481,6 +505,7 @@ absl::Status ValidateConfig(const v1::ServerConfig& config) {
     RETURN_IF_ERROR(Annotate(Stemmer::Create(language).status(),
                              "trigger.stemmer_language"));
   }
+  RETURN_IF_ERROR(CheckAddress(config.listen().address()));
   RETURN_IF_ERROR(CheckPort("grpc_port", config.listen().grpc_port()));
   RETURN_IF_ERROR(CheckPort("http_port", config.listen().http_port()));
   RETURN_IF_ERROR(CheckPort("admin_port", config.listen().admin_port()));

@@ -9,8 +9,8 @@
 
 #include "absl/strings/string_view.h"
 #include "base/log.h"
-#include "base/status_macros.h"
 #include "base/textproto.h"
+#include "base/textproto_lines.h"
 #include "proto/server_config.pb.h"
 #include "server/server.h"
 
@@ -65,7 +65,8 @@ int main(int argc, char** argv) {
       adrank::ReadTextProto<adrank::v1::ServerConfig>(arguments.config);
   absl::Status good = config.status();
   if (good.ok()) {
-    good = adrank::Annotate(adrank::ValidateConfig(*config), arguments.config);
+    good = adrank::AtItsLine(adrank::ValidateConfig(*config), arguments.config,
+                             *config);
   }
   if (!good.ok()) {
     std::fprintf(stderr, "adrank-server: %s\n",

@@ -1,7 +1,5 @@
 #include "tools/catalog_file.h"
 
-#include <google/protobuf/text_format.h>
-
 #include <algorithm>
 #include <optional>
 
@@ -9,16 +7,12 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "base/status_macros.h"
+#include "base/textproto_lines.h"
 #include "tools/client.h"
 
 namespace adrank {
 namespace {
-
-using google::protobuf::Descriptor;
-using google::protobuf::FieldDescriptor;
-using google::protobuf::TextFormat;
 
 const char* ListName(v1::EntityType type) {
   switch (type) {
@@ -40,37 +34,12 @@ std::string Squeezed(absl::string_view name) {
   return squeezed;
 }
 
-// The field that the error begins with, behind the entity's name:
-// "ad_group \"g\": budget.daily_micros -1 must..." -> {"budget",
-// "daily_micros"}.
-std::vector<std::string> FieldPath(absl::string_view error) {
+// What the error is about, behind the entity's name: "ad_group \"g\":
+// budget.daily_micros -1 must..." -> "budget.daily_micros".
+absl::string_view FieldPath(absl::string_view error) {
   const size_t colon = error.find("\": ");
   if (colon != absl::string_view::npos) error.remove_prefix(colon + 3);
-  size_t end = 0;
-  while (end < error.size() && (absl::ascii_isalnum(error[end]) ||
-                                error[end] == '_' || error[end] == '.')) {
-    ++end;
-  }
-  return absl::StrSplit(error.substr(0, end), '.');
-}
-
-// Line (0-based) of the innermost field of the path that the tree knows; -1
-// when it knows none. Of a repeated field, the first element's.
-int LineOf(const TextFormat::ParseInfoTree* tree, const Descriptor* type,
-           const std::vector<std::string>& path) {
-  int line = -1;
-  for (const std::string& name : path) {
-    if (tree == nullptr || type == nullptr) break;
-    const FieldDescriptor* field = type->FindFieldByName(name);
-    if (field == nullptr) break;
-    const int index = field->is_repeated() ? 0 : -1;
-    const int found = tree->GetLocation(field, index).line;
-    if (found < 0) break;
-    line = found;
-    type = field->message_type();
-    tree = type == nullptr ? nullptr : tree->GetTreeForNested(field, index);
-  }
-  return line;
+  return FieldOfError(error);
 }
 
 }  // namespace
@@ -127,7 +96,7 @@ struct CatalogFiles::File {
   std::string name;
   std::string text;
   std::optional<std::map<std::string, std::vector<int>>> json;
-  std::optional<TextFormat::ParseInfoTree> tree;
+  std::optional<TextProtoLines> lines;
 
   // 1-based; 0 when it is not known.
   int Line(v1::EntityType type, int index, absl::string_view error) {
@@ -141,18 +110,9 @@ struct CatalogFiles::File {
   }
 
   int TextLine(v1::EntityType type, int index, absl::string_view error) {
-    if (!tree.has_value()) {
-      tree.emplace();
-      TextFormat::Parser parser;
-      parser.WriteLocationsTo(&*tree);
-      v1::Catalog again;
-      parser.ParseFromString(text, &again);
-    }
-    const FieldDescriptor* list =
-        v1::Catalog::descriptor()->FindFieldByName(ListName(type));
-    const int field = LineOf(tree->GetTreeForNested(list, index),
-                             list->message_type(), FieldPath(error));
-    return 1 + (field >= 0 ? field : tree->GetLocation(list, index).line);
+    if (!lines.has_value()) lines.emplace(text, v1::Catalog());
+    return lines->Of(
+        absl::StrCat(ListName(type), "[", index, "].", FieldPath(error)));
   }
 };
 

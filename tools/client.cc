@@ -8,11 +8,71 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "base/files.h"
 #include "base/status_macros.h"
 #include "base/textproto.h"
+#include "base/textproto_lines.h"
+#include "features/text.h"
 
 namespace adrank {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+absl::Status CheckLines(absl::string_view text, absl::string_view name) {
+  if (IsValidUtf8(text)) return absl::OkStatus();
+  int line = 0;
+  for (const absl::string_view l : absl::StrSplit(text, '\n')) {
+    ++line;
+    if (!IsValidUtf8(l)) break;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, ":", line, ": not valid UTF-8"));
+}
+
+// Path of a text that is not UTF-8, as an escape can make it; empty: none.
+std::string FindBadText(const Message& message) {
+  const auto* reflection = message.GetReflection();
+  std::vector<const FieldDescriptor*> fields;
+  reflection->ListFields(message, &fields);
+  std::string scratch;
+  for (const FieldDescriptor* f : fields) {
+    if (f->type() != FieldDescriptor::TYPE_STRING &&
+        f->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) {
+      continue;
+    }
+    const bool list = f->is_repeated();
+    for (int i = 0; i < (list ? reflection->FieldSize(message, f) : 1); ++i) {
+      const std::string at =
+          list ? absl::StrCat(f->name(), "[", i, "]") : std::string(f->name());
+      if (f->message_type() != nullptr) {
+        const std::string found =
+            FindBadText(list ? reflection->GetRepeatedMessage(message, f, i)
+                             : reflection->GetMessage(message, f));
+        if (!found.empty()) return absl::StrCat(at, ".", found);
+      } else if (!IsValidUtf8(list ? reflection->GetRepeatedStringReference(
+                                         message, f, i, &scratch)
+                                   : reflection->GetStringReference(
+                                         message, f, &scratch))) {
+        return at;
+      }
+    }
+  }
+  return "";
+}
+
+absl::Status CheckStrings(absl::string_view text, absl::string_view name,
+                          const Message& message) {
+  const std::string bad = FindBadText(message);
+  if (bad.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, ":", TextProtoLines(text, message).Of(bad), ": ", bad,
+                   ": not valid UTF-8"));
+}
+
+}  // namespace
 
 std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
   // The server bounds its answers; a result for each entity of a catalogue may
@@ -38,7 +98,7 @@ absl::Status FromGrpc(const grpc::Status& status, const std::string& address) {
       wrong_port
           ? "; the call needs the server's other port: --server names the "
             "ranking port, --admin the admin port"
-      : status.error_code() == grpc::StatusCode::UNAVAILABLE
+      : absl::StrContains(status.error_message(), "failed to connect")
           ? "; --server and --admin say where adrank-server listens"
           : "";
   // The two libraries number the codes alike.
@@ -79,7 +139,13 @@ bool IsJson(absl::string_view text) {
 
 absl::Status ParseMessage(const std::string& text, absl::string_view name,
                           google::protobuf::Message* message) {
-  if (!IsJson(text)) return ParseTextProto(text, name, message);
+  RETURN_IF_ERROR(CheckLines(text, name));
+  if (!IsJson(text)) {
+    RETURN_IF_ERROR(ParseTextProto(text, name, message));
+    // Else all of it is text that was looked at.
+    return absl::StrContains(text, '\\') ? CheckStrings(text, name, *message)
+                                         : absl::OkStatus();
+  }
   const auto status =
       google::protobuf::util::JsonStringToMessage(text, message);
   if (status.ok()) return absl::OkStatus();

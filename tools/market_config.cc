@@ -15,14 +15,14 @@ namespace {
 absl::Status Count(const char* name, uint32_t value, uint32_t low,
                    uint32_t high) {
   if (value >= low && value <= high) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "field \"", name, "\": ", value, " not in [", low, ", ", high, "]"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, ": ", value, " not in [", low, ", ", high, "]"));
 }
 
 absl::Status Number(const char* name, double value, double low, double high) {
   if (value >= low && value <= high) return absl::OkStatus();  // false for NaN
-  return absl::InvalidArgumentError(absl::StrCat(
-      "field \"", name, "\": ", value, " not in [", low, ", ", high, "]"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, ": ", value, " not in [", low, ", ", high, "]"));
 }
 
 // 0 is `fallback`; anything negative is "none", kept as -1.
@@ -106,13 +106,13 @@ absl::StatusOr<int64_t> FirstDayMs(const v1::MarketConfig& resolved) {
   if (!absl::ParseTime("%Y-%m-%d", resolved.first_day(), absl::UTCTimeZone(),
                        &time, &error)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("field \"first_day\": \"", resolved.first_day(),
+        absl::StrCat("first_day: \"", resolved.first_day(),
                      "\" is not YYYY-MM-DD: ", error));
   }
   const int64_t ms = absl::ToUnixMillis(time);
   // Decision ids hold 48 bits of milliseconds.
   if (ms < 0 || ms > (1ll << 47)) {
-    return absl::InvalidArgumentError(absl::StrCat("field \"first_day\": \"",
+    return absl::InvalidArgumentError(absl::StrCat("first_day: \"",
                                                    resolved.first_day(),
                                                    "\" is before 1970 "
                                                    "or too late"));

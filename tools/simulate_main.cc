@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/textproto.h"
+#include "base/textproto_lines.h"
 #include "model/model_store.h"
 #include "tools/client.h"
 #include "tools/drive.h"
@@ -63,7 +64,7 @@ struct MarketOptions {
     absl::StatusOr<std::unique_ptr<const Market>> market =
         Market::Create(config);
     if (!market.ok() && !config_file.empty()) {
-      return Annotate(market.status(), config_file);
+      return AtItsLine(market.status(), config_file, config);
     }
     return market;
   }

@@ -81,7 +81,12 @@ class StreamReactor
     MaybeFinish();
   }
 
-  void OnDone() override { delete this; }
+  // The log's thread may still be on its way out of the lock under which it
+  // finished the call: gRPC knows of its own threads only.
+  void OnDone() override {
+    { absl::MutexLock lock(&mu_); }
+    delete this;
+  }
 
  private:
   struct Slot {

@@ -63,13 +63,25 @@ def check_configs(directory):
             ('storage { data_dir: "d" }\nmodle { }', [f"{server}:2:", "modle"]),
             ('storage { data_dir: "d" }', [str(server), "model.model_dir"]),
             ('storage { data_dir: "d" } model { model_dir: "m" prior_ctr: 2 }',
-             [str(server), "model.prior_ctr", "2"])]:
+             [str(server), "model.prior_ctr", "2"]),
+            # What is wrong has its line, although the file could be read.
+            ('storage { data_dir: "d" }\nmodel { model_dir: "m" }\n'
+             'rank { pricing: VCG\n position_effects: 1\n position_effects: nan }',
+             [f"{server}:5: rank.position_effects[1]: nan"]),
+            ('storage { data_dir: "d"\n durability: 9 } model { model_dir: "m" }',
+             [f"{server}:2: storage.durability: 9"]),
+            ('storage { data_dir: "d" } model { model_dir: "m" }\n'
+             'listen { address: "../x" }',
+             [f"{server}:2: listen.address: \"../x\""]),
+            ('storage { data_dir: "d" } model { model_dir: "m" }\n\n'
+             'budget { hard_share: nan }',
+             [f"{server}:3: budget.hard_share: nan not in [0, 1]"])]:
         server.write_text(text)
         expect(2, words, "adrank-server", "--config", server)
         expect(2, words, "adrank-server", "--config", server, "--check_config")
     market = directory / "m.textproto"
     market.write_text("position_effect: 0.5")
-    expect(2, [str(market), "position_effect"], "adrank-simulate", "generate",
+    expect(2, [f"{market}:1: position_effect"], "adrank-simulate", "generate",
            "--config", market, "--data", directory / "sim")
     mapping = directory / "i.textproto"
     mapping.write_text('format: CSV\ncolumn { colum: "x" }')

@@ -375,6 +375,30 @@ TEST_F(ServerTest, CancelledStreamLeavesNothingBehind) {
   ASSERT_OK(server_->Shutdown(absl::Seconds(5)));
 }
 
+// The log's thread finished a call and then let go of a lock that was gone.
+TEST_F(ServerTest, StreamsThatTheLogFinishesEndInOrder) {
+  Start();
+  std::vector<std::thread> clients;
+  for (int t = 0; t < 4; ++t) {
+    clients.emplace_back([&] {
+      for (int i = 0; i < 100; ++i) {
+        grpc::ClientContext context;
+        const auto stream = events_->StreamEvents(&context);
+        EXPECT_TRUE(stream->Write(AnEvent("0123456789abcdef01234567", 1,
+                                          v1::EVENT_TYPE_CLICK)));
+        // Gone before the answer is, or with it.
+        if (i % 2 == 0) context.TryCancel();
+        stream->WritesDone();
+        v1::EventResult result;
+        while (stream->Read(&result)) {
+        }
+        stream->Finish();
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+}
+
 TEST_F(ServerTest, PagesTellMetricsHealthAndStatus) {
   Start();
   FillCatalog();
@@ -450,6 +474,22 @@ TEST(ValidateConfig, NamesTheField) {
       HasSubstr("storage.group_commit_ms: 2000"));
   EXPECT_THAT(error([](auto* c) { c->mutable_model()->set_prior_ctr(2); }),
               HasSubstr("model.prior_ctr"));
+  // As a float it is 0, and so was every score.
+  EXPECT_EQ(error([](auto* c) { c->mutable_model()->set_prior_ctr(1e-300); }),
+            "model.prior_ctr: 1e-300 not in (0, 1)");
+  EXPECT_EQ(error([](auto* c) {
+              c->mutable_storage()->set_durability(
+                  static_cast<v1::StorageConfig::Durability>(77));
+            }),
+            "storage.durability: 77 is no known durability");
+  EXPECT_EQ(error([](auto* c) { c->mutable_listen()->set_address("../x\n"); }),
+            "listen.address: \"../x\\n\" is neither a host name nor an IP "
+            "address");
+  for (const char* good :
+       {"", "::1", "fe80::1%eth0", "0.0.0.0", "ads_1.local"}) {
+    EXPECT_EQ(error([&](auto* c) { c->mutable_listen()->set_address(good); }),
+              "");
+  }
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "base/status_macros.h"
 #include "base/textproto.h"
+#include "base/textproto_lines.h"
 #include "storage/event_log.h"
 #include "tools/commands/commands.h"
 #include "tools/importer.h"
@@ -82,7 +83,7 @@ absl::Status Run(const ImportArgs& args, bool json) {
   if (!mapping.ok()) {
     return absl::InvalidArgumentError(std::string(mapping.status().message()));
   }
-  RETURN_IF_ERROR(Annotate(ValidateMapping(*mapping), args.mapping));
+  RETURN_IF_ERROR(AtItsLine(ValidateMapping(*mapping), args.mapping, *mapping));
   // Before a log is created.
   RETURN_IF_ERROR(CheckInput(*mapping, args.input));
   v1::StorageConfig storage;
