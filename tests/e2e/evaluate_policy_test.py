@@ -69,6 +69,12 @@ def check(report, outcome, truth, what):
           f"{found['estimates'][1]['value']:.4f}")
 
 
+def report_width(report):
+    """Of the interval of IPS for clicks."""
+    ips = report["outcomes"][0]["estimates"][0]
+    return ips["high"] - ips["low"]
+
+
 def main():
     rng = random.Random(4)
     with live.Scratch() as scratch:
@@ -96,6 +102,7 @@ def main():
             report = evaluate(server, "--exploration",
                               "policy: EPSILON_GREEDY epsilon: 1")
             check(report, "clicks", uniform, "uniform")
+            cascade = report
             # What ran has its own value, and every weight is 1.
             report = evaluate(server)
             assert abs(report["weights"]["effective_sample_size"] -
@@ -105,8 +112,18 @@ def main():
             refused = evaluate(server, "--exploration", "policy: GREEDY",
                                "--min-ess", "1e9", expect=3)
             assert "effective sample size" in refused["refusal"], refused
-            live.run("adrankctl", "--admin", server.admin,
-                     "evaluate-policy", "--alpha", "7", expect=2)
+            # A slot's clicks do depend on its own ad alone here; that the log
+            # shows another ad above it changes the second slot's by little.
+            alone = evaluate(server, "--exploration",
+                             "policy: EPSILON_GREEDY epsilon: 1",
+                             "--interaction", "independent")
+            check(alone, "clicks", uniform, "independent")
+            widths = [report_width(r) for r in (cascade, alone)]
+            assert widths[1] < widths[0], widths
+            for wrong in (["--alpha", "7"], ["--hours", "nan"],
+                          ["--from", "2026-01-02", "--to", "2026-01-01"]):
+                live.run("adrankctl", "--admin", server.admin,
+                         "evaluate-policy", *wrong, expect=2)
             live.run("adrankctl", "--admin", server.admin,
                      "evaluate-policy", "--model", "99", expect=1)
         finally:

@@ -148,12 +148,20 @@ absl::Status ParseTime(const char* flag, const std::string& text,
 absl::Status FillWindow(const EvaluateArgs& args,
                         v1::ReplayPolicyRequest* request) {
   int64_t begin = 0, end = 0;
+  if (!(args.hours <= 1e6)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--hours ", args.hours, ": not in (0, 1e6]"));
+  }
   if (!args.to.empty()) RETURN_IF_ERROR(ParseTime("--to", args.to, &end));
   if (!args.from.empty()) {
     RETURN_IF_ERROR(ParseTime("--from", args.from, &begin));
   } else {
     const int64_t last = end != 0 ? end : absl::ToUnixMillis(absl::Now());
     begin = last - absl::ToInt64Milliseconds(absl::Hours(1) * args.hours);
+  }
+  if (end != 0 && begin >= end) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--from ", args.from, ": not before --to ", args.to));
   }
   request->set_begin_ms(std::max<int64_t>(0, begin));
   request->set_end_ms(end);
@@ -167,7 +175,9 @@ absl::Status EvaluateLog(const EvaluateArgs& args, const ClientOptions& options,
   RETURN_IF_ERROR(FillChange(args, request.mutable_change()));
   RETURN_IF_ERROR(FillWindow(args, &request));
   const Interaction interaction =
-      args.interaction == "slate" ? Interaction::kSlate : Interaction::kCascade;
+      args.interaction == "slate"         ? Interaction::kSlate
+      : args.interaction == "independent" ? Interaction::kIndependent
+                                          : Interaction::kCascade;
   ReplayedLog log;
   // No deadline: as long as there are decisions, the server streams.
   grpc::ClientContext context;
@@ -249,8 +259,9 @@ void AddLogOptions(CLI::App* verb, EvaluateArgs* args) {
       ->capture_default_str();
   verb->add_option("--interaction", args->interaction,
                    "cascade: a slot's clicks depend on the ads in the slots "
-                   "before; slate: on all ads of the answer")
-      ->check(CLI::IsMember({"cascade", "slate"}))
+                   "before; slate: on all ads of the answer; independent: on "
+                   "its own ad alone")
+      ->check(CLI::IsMember({"cascade", "slate", "independent"}))
       ->capture_default_str();
 }
 
