@@ -24,7 +24,8 @@ function(adrank_tests name)
     target_link_libraries(${name}_test PRIVATE ${ARG_LINK}
       GTest::gtest GTest::gmock GTest::gtest_main)
     # A third less to compile; what is tested keeps its own flags.
-    target_compile_options(${name}_test PRIVATE $<$<CONFIG:Release>:-O1>)
+    target_compile_options(${name}_test PRIVATE $<$<CONFIG:Release>:-O1>
+      $<$<CONFIG:RelWithDebInfo>:-O0>)
     add_test(NAME ${name} COMMAND ${name}_test
       WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(${name} PROPERTIES TIMEOUT 600)
