@@ -106,7 +106,7 @@ absl::Status ModelVectors::AddAll(const AdIndex& index,
 
 bool ModelVectors::Prepare(const v1::Context& context,
                            absl::string_view placement, double alpha,
-                           double mean_pctr, Query* query) const {
+                           Query* query) const {
   const size_t n = split_.dims();
   std::vector<float>& v = query->vector;
   v.resize(dims_);
