@@ -34,7 +34,7 @@ data=$dir/data
 expect 2 'subcommand is required' "$simulate"
 expect 2 '--dta' "$simulate" generate --dta "$data"
 expect 2 'must name the market' "$simulate" generate --days 1
-expect 2 'field "position_effect": 0.2' \
+expect 2 'positive:1: position_effect: 0.2' \
   "$simulate" generate --config "$dir/positive" --data "$data"
 expect 2 "$dir/misspelt:2:" \
   "$simulate" generate --config "$dir/misspelt" --data "$data"
