@@ -53,9 +53,9 @@ class Builder {
     g_.outputs = static_cast<uint16_t>(tops.size());
     RETURN_IF_ERROR(AddFusion(tops));
     if (!g_.linear && !g_.has_fm && g_.nodes.empty()) {
-      return Bad(
-          ": no part is on: set linear, pairwise or streams (an empty graph "
-          "predicts the base rate)");
+      return absl::InvalidArgumentError(
+          "graph: no part is on: set linear, pairwise or streams (an empty "
+          "graph predicts the base rate)");
     }
     return std::move(g_);
   }

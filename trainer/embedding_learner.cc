@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "base/status_macros.h"
@@ -18,6 +17,7 @@
 #include "trainer/dense_adam.h"
 #include "trainer/graph_trainer.h"
 #include "trainer/progress.h"
+#include "trainer/sealed_state.h"
 #include "trainer/thread_team.h"
 
 namespace adrank {
@@ -373,11 +373,6 @@ void EmbeddingLearner::Impl::StepAllRows(float scale) {
 
 void EmbeddingLearner::Impl::Settle() {
   const uint64_t ranges = (table_.rows() + kTableRange - 1) / kTableRange;
-  // kAdamLazy looks one step ahead for all rows at once.
-  if (options_.table.optimizer == RowTableOptions::Optimizer::kAdamLazy) {
-    table_.Settle(0, table_.rows());
-    return;
-  }
   ParallelFor(&team_, ranges, [&](size_t i, uint32_t) {
     table_.Settle(i * kTableRange,
                   std::min(table_.rows(), (i + 1) * kTableRange));
@@ -443,34 +438,20 @@ std::string EmbeddingLearner::Impl::Save() const {
                p.size() * sizeof(float));
   dense_.Save(&state);
   table_.Save(&state);
-  const uint64_t checksum = Hash64(state);
-  state.append(reinterpret_cast<const char*>(&checksum), sizeof(checksum));
+  SealState(&state);
   return state;
 }
 
 absl::Status EmbeddingLearner::Impl::Restore(absl::string_view state) {
+  ASSIGN_OR_RETURN(absl::string_view rest,
+                   OpenState(state, kMagic, sizeof(StateHead), "an embedding"));
   StateHead head;
-  if (state.size() < sizeof(head) + 8) {
-    return absl::DataLossError(absl::StrCat("optimizer state: ", state.size(),
-                                            " bytes are less than its header"));
-  }
   std::memcpy(&head, state.data(), sizeof(head));
-  if (std::memcmp(head.magic, kMagic, 8) != 0) {
-    return absl::FailedPreconditionError(
-        "optimizer state: not of an embedding learner of this format");
-  }
-  uint64_t checksum;
-  std::memcpy(&checksum, state.data() + state.size() - 8, 8);
-  if (checksum != Hash64(state.substr(0, state.size() - 8))) {
-    return absl::DataLossError("optimizer state: wrong checksum");
-  }
   if (head.parameters != trainer_.parameters().size()) {
     return absl::FailedPreconditionError(absl::StrCat(
         "optimizer state: of a graph of ", head.parameters,
         " parameters, this one has ", trainer_.parameters().size()));
   }
-  absl::string_view rest = state.substr(sizeof(head));
-  rest.remove_suffix(8);
   // Into copies, so that an error changes nothing.
   std::vector<float> parameters(head.parameters);
   if (rest.size() < parameters.size() * sizeof(float)) {

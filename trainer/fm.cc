@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "model/model.h"
@@ -15,6 +14,7 @@
 #include "trainer/huge_array.h"
 #include "trainer/owned_batches.h"
 #include "trainer/progress.h"
+#include "trainer/sealed_state.h"
 
 namespace adrank {
 namespace {
@@ -350,32 +350,15 @@ std::string FmLearner::Save() const {
   for (uint64_t r = 0; r < rows(); ++r) {
     state.append(reinterpret_cast<const char*>(impl_->State(r)), bytes);
   }
-  const uint64_t checksum = Hash64(state);
-  state.append(reinterpret_cast<const char*>(&checksum), sizeof(checksum));
+  SealState(&state);
   return state;
 }
 
 absl::Status FmLearner::Restore(absl::string_view state) {
+  ASSIGN_OR_RETURN(const absl::string_view body,
+                   OpenState(state, kMagic, sizeof(StateHead), "an FM"));
   StateHead head;
-  if (state.size() < sizeof(head) + 8) {
-    return absl::DataLossError(absl::StrCat("optimizer state: ", state.size(),
-                                            " bytes are less than its header"));
-  }
   memcpy(&head, state.data(), sizeof(head));
-  if (memcmp(head.magic, kMagic, 6) != 0) {
-    return absl::FailedPreconditionError(
-        "optimizer state: not of an FM learner");
-  }
-  if (memcmp(head.magic, kMagic, 8) != 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("optimizer state: format ",
-                     absl::string_view(head.magic + 6, 2), ", this reads 01"));
-  }
-  uint64_t checksum;
-  memcpy(&checksum, state.data() + state.size() - 8, 8);
-  if (checksum != Hash64(state.substr(0, state.size() - 8))) {
-    return absl::DataLossError("optimizer state: wrong checksum");
-  }
   const uint32_t optimizer = static_cast<uint32_t>(impl_->options_.optimizer);
   if (head.dim != impl_->options_.dim || head.optimizer != optimizer) {
     return absl::FailedPreconditionError(
@@ -384,17 +367,15 @@ absl::Status FmLearner::Restore(absl::string_view state) {
                      impl_->options_.dim, " and optimizer ", optimizer));
   }
   const size_t bytes = impl_->used_bytes();
-  const uint64_t body = state.size() - sizeof(head) - 8;
-  if (body % bytes != 0 || body / bytes != head.rows) {
-    return absl::DataLossError(absl::StrCat("optimizer state: ", state.size(),
+  if (body.size() % bytes != 0 || body.size() / bytes != head.rows) {
+    return absl::DataLossError(absl::StrCat("optimizer state: ", body.size(),
                                             " bytes do not hold ", head.rows,
                                             " rows"));
   }
   const uint32_t stride = impl_->scale_.stride;
   HugeArray<float> table(head.rows * stride);
   for (uint64_t r = 0; r < head.rows; ++r) {
-    memcpy(table.data() + r * stride, state.data() + sizeof(head) + r * bytes,
-           bytes);
+    memcpy(table.data() + r * stride, body.data() + r * bytes, bytes);
   }
   impl_->table_ = std::move(table);
   impl_->rows_ = head.rows;

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "model/model.h"
@@ -15,6 +14,7 @@
 #include "trainer/huge_array.h"
 #include "trainer/owned_batches.h"
 #include "trainer/progress.h"
+#include "trainer/sealed_state.h"
 
 namespace adrank {
 namespace {
@@ -272,40 +272,23 @@ std::string FtrlLearner::Save() const {
     state.append(reinterpret_cast<const char*>(impl_->table_.data()),
                  table_bytes);
   }
-  const uint64_t checksum = Hash64(state);
-  state.append(reinterpret_cast<const char*>(&checksum), sizeof(checksum));
+  SealState(&state);
   return state;
 }
 
 absl::Status FtrlLearner::Restore(absl::string_view state) {
+  ASSIGN_OR_RETURN(const absl::string_view body,
+                   OpenState(state, kMagic, sizeof(StateHead), "an FTRL"));
   StateHead head;
-  if (state.size() < sizeof(head) + 8) {
-    return absl::DataLossError(absl::StrCat("optimizer state: ", state.size(),
-                                            " bytes are less than its header"));
-  }
   memcpy(&head, state.data(), sizeof(head));
-  if (memcmp(head.magic, kMagic, 6) != 0) {
-    return absl::FailedPreconditionError(
-        "optimizer state: not of an FTRL learner");
-  }
-  if (memcmp(head.magic, kMagic, 8) != 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("optimizer state: format ",
-                     absl::string_view(head.magic + 6, 2), ", this reads 01"));
-  }
-  const uint64_t body = state.size() - sizeof(head) - 8;
-  if (body % sizeof(FtrlSlot) != 0 || body / sizeof(FtrlSlot) != head.rows) {
-    return absl::DataLossError(absl::StrCat("optimizer state: ", state.size(),
+  if (body.size() % sizeof(FtrlSlot) != 0 ||
+      body.size() / sizeof(FtrlSlot) != head.rows) {
+    return absl::DataLossError(absl::StrCat("optimizer state: ", body.size(),
                                             " bytes do not hold ", head.rows,
                                             " rows"));
   }
-  uint64_t checksum;
-  memcpy(&checksum, state.data() + state.size() - 8, 8);
-  if (checksum != Hash64(state.substr(0, state.size() - 8))) {
-    return absl::DataLossError("optimizer state: wrong checksum");
-  }
   HugeArray<FtrlSlot> table(head.rows);
-  if (body > 0) memcpy(table.data(), state.data() + sizeof(head), body);
+  if (!body.empty()) memcpy(table.data(), body.data(), body.size());
   impl_->table_ = std::move(table);
   impl_->bias_ = {head.z, head.n, head.initial};
   impl_->seen_ = head.examples;

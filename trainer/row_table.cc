@@ -157,8 +157,10 @@ void RowTable::AverageTo(uint64_t r, uint64_t to) {
 }
 
 void RowTable::CatchUp(uint64_t r) {
-  if (options_.optimizer != Optimizer::kAdamLazy) return;
-  const uint64_t to = step() - 1;
+  if (options_.optimizer == Optimizer::kAdamLazy) CatchUpTo(r, step() - 1);
+}
+
+void RowTable::CatchUpTo(uint64_t r, uint64_t to) {
   if (settled_[r] >= to) return;
   float* const w = &weights_[r * stride_];
   float* const m = &state_[r * 2 * stride_];
@@ -276,14 +278,15 @@ void RowTable::StepAll(uint64_t begin, uint64_t end, float scale) {
 }
 
 void RowTable::Settle(uint64_t begin, uint64_t end) {
-  if (options_.optimizer == Optimizer::kAdamLazy) {
-    // To the end of this step, not to its beginning: as if the next had begun.
-    rates_.emplace_back();
-    for (uint64_t r = begin; r < end; ++r) CatchUp(r);
-    rates_.pop_back();
-    return;
+  const bool lazy = options_.optimizer == Optimizer::kAdamLazy;
+  for (uint64_t r = begin; r < end; ++r) {
+    // Of the step that is done too: as if the next had begun.
+    if (lazy) {
+      CatchUpTo(r, step());
+    } else {
+      AverageTo(r, step());
+    }
   }
-  for (uint64_t r = begin; r < end; ++r) AverageTo(r, step());
 }
 
 void RowTable::Remap(absl::Span<const uint32_t> source) {

@@ -85,7 +85,8 @@ class RowTable {
   void StepAll(uint64_t begin, uint64_t end, float scale);
 
   // Brings rows [begin, end) to the end of the current step: weights of
-  // kAdamLazy, averages of all. Before evaluated() is read.
+  // kAdamLazy, averages of all. Before evaluated() is read. Threads may settle
+  // disjoint ranges.
   void Settle(uint64_t begin, uint64_t end);
 
   // Row r of the result is the old row source[r], or new when that is kNoRow.
@@ -110,6 +111,8 @@ class RowTable {
   void Allocate(uint64_t rows);
   void Initialize(uint64_t r);
   void AverageTo(uint64_t r, uint64_t step);
+  // Of kAdamLazy: as if the row had taken part in steps 1 .. `step`.
+  void CatchUpTo(uint64_t r, uint64_t step);
   // What the average keeps at step s; sums of its logarithms up to this step.
   float Keep(uint64_t s) const;
   void CountKeep();

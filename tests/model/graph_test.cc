@@ -48,7 +48,7 @@ TEST(Graph, BadGraphsAreRefusedAndThePartIsNamed) {
     const char* what;
   };
   for (const Bad& bad : std::vector<Bad>{
-           {"", "graph.: no part is on"},
+           {"", "graph: no part is on"},
            {"dim: 200 linear: true", "graph.dim: 200 is not in [1, 128]"},
            {"field_dims { field: 'x' dim: 1 } linear: true",
             "field_dims: no field or cross is called \"x\""},
