@@ -327,10 +327,10 @@ ADRANK_CLONES void FvfmProducts(size_t fields, size_t dim, const float* r,
   std::fill_n(q, fields * dim, 0.0f);
   for (size_t i = 0; i < fields; ++i) {
     for (size_t j = i + 1; j < fields; ++j, ++r, m += dim) {
-      const float *x = e + i * dim, *y = e + j * dim;
+      const float rij = *r, *x = e + i * dim, *y = e + j * dim;
       float *const p = q + i * dim, *const o = q + j * dim;
       for (size_t d = 0; d < dim; ++d) {
-        const float weight = *r * m[d];
+        const float weight = rij * m[d];
         p[d] += weight * y[d];
         o[d] += weight * x[d];
       }
