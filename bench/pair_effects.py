@@ -2,14 +2,14 @@
 """How much of the planted pair effects one pass of training recovers.
 
 Generates a simulated market without drift and without new ads, trains a model of
-main effects, a factorization machine and an FwFM on it, one pass each, and holds
-each against the true click rates of a day that none of them saw. A line's value
-is the model's expected normalized entropy (over the true rates, so without the
+main effects, a factorization machine, an FwFM and an FvFM on it, one pass each,
+and holds each against the true click rates of a day that none of them saw. A
+line's value is the model's expected normalized entropy (over the true rates, so without the
 noise of one day's clicks), the floor is the truth's; `recovered` is the share of
 the gap between the model of main effects and the truth.
 
   bash bench/run.sh pair_effects [--impressions N] [--pair-effect-std S]
-      [--base-ctr P] [--seed N] [--models logistic,fm,fwfm]
+      [--base-ctr P] [--seed N] [--models logistic,fm,fwfm,fvfm]
 """
 import argparse
 import json
@@ -27,7 +27,8 @@ WINDOWS = ('data { train_end: "2026-01-24" calibration_end: "2026-01-25" '
            'evaluation_end: "2026-01-26" }')
 CONFIGS = {"logistic": "simulated_market.trainer.textproto",
            "fm": "simulated_market.fm.trainer.textproto",
-           "fwfm": "simulated_market.fwfm.trainer.textproto"}
+           "fwfm": "simulated_market.fwfm.trainer.textproto",
+           "fvfm": "simulated_market.fvfm.trainer.textproto"}
 
 
 def run(program, *arguments):
@@ -99,7 +100,7 @@ def parse(arguments):
     parser.add_argument("--pair-effect-std", type=float, default=1)
     parser.add_argument("--base-ctr", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--models", default="logistic,fm,fwfm",
+    parser.add_argument("--models", default="logistic,fm,fwfm,fvfm",
                         help="the first is what the others are held against")
     return parser.parse_args(arguments)
 

@@ -4,7 +4,7 @@
 //
 //   phi_i = x_i w_i + <x_i v_i, G_f> - [FM] 1/2 |x_i v_i|^2.
 //
-// For FM and FwFM the gradient is linear along the path: its mean is its
+// For FM, FwFM and FvFM the gradient is linear along the path: its mean is its
 // middle, and phi_i = x_i w_i + 1/2 <x_i v_i, sum of its partners>, the Shapley
 // split of every pair. The baseline 0 is "the row has no features", which any
 // bundle knows; a mean of yesterday's embeddings would be measured from an

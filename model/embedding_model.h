@@ -30,8 +30,9 @@ class EmbeddingModel : public Model {
 
   void Logits(const RequestFeatures& features, const RequestRows& rows,
               absl::Span<float> logits) const override;
-  // Exact for the linear part, FM and FwFM; with streams or fusion, integrated
-  // gradients from the row without features (all embeddings 0) to the row.
+  // Exact for the linear part, FM, FwFM and FvFM; with streams or fusion,
+  // integrated gradients from the row without features (all embeddings 0) to
+  // the row.
   Explanation Explain(const RequestFeatures& features, const RequestRows& rows,
                       size_t i) const override;
 

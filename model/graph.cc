@@ -154,6 +154,19 @@ class Builder {
         g_.nodes.push_back(node);
         return absl::OkStatus();
       }
+      case v1::ModelGraph::FVFM: {
+        // r and m apart, not their product: r finds the pairs that matter as
+        // fast as in FwFM, and the many m of those that do not are scaled by an
+        // r near 0 (bench/RESULTS.md, planted pair effects).
+        const uint32_t pairs = Fields() * (Fields() - 1) / 2;
+        Node node;
+        node.kind = NodeKind::kFvfm;
+        node.in = 0;
+        node.t[0] = AddTensor("fvfm.r", pairs, 1, Tensor::Init::kOne);
+        node.t[1] = AddTensor("fvfm.m", pairs, g_.dim, Tensor::Init::kOne);
+        g_.nodes.push_back(node);
+        return absl::OkStatus();
+      }
       default:
         return Bad("pairwise: unknown value ", g_.spec.pairwise());
     }
@@ -489,6 +502,7 @@ uint64_t Graph::MultiplyAdds() const {
     if (n.kind == NodeKind::kHead) sum += widths[n.in];
     if (n.kind == NodeKind::kFusion) sum += tensors[n.t[0]].size();
     if (n.kind == NodeKind::kFwfm) sum += f * f * dim / 2;
+    if (n.kind == NodeKind::kFvfm) sum += f * f * dim;
     if (n.kind == NodeKind::kEmit) sum += pairs * (pairs - 1) / 2 * dim;
     if (n.kind == NodeKind::kFieldGate) sum += f * f * dim;
   }

@@ -75,6 +75,9 @@ enum class NodeKind : uint8_t {
   kFm,
   // Adds sum_{i<j} r_ij <in_i, in_j> to the shared logit. t: r [F (F-1)/2][1].
   kFwfm,
+  // Adds sum_{i<j} r_ij sum_k m_ijk in_ik in_jk to the shared logit. t: r
+  // [F (F-1)/2][1], m [F (F-1)/2][dim].
+  kFvfm,
 };
 
 struct Node {

@@ -80,6 +80,8 @@ class NodeForward {
         return Fm();
       case NodeKind::kFwfm:
         return Fwfm();
+      case NodeKind::kFvfm:
+        return Fvfm();
     }
   }
 
@@ -274,6 +276,17 @@ class NodeForward {
     }
   }
 
+  void Fvfm() {
+    const uint32_t n = Width(node_.in);
+    thread_local std::vector<float> q;
+    q.resize(n);
+    for (size_t r = 0; r < rows_.rows; ++r) {
+      FvfmProducts(n / g_.dim, g_.dim, Parameter(0), Parameter(1),
+                   Row(node_.in, r), q.data());
+      rows_.shared[r] += 0.5f * DotFixed(Row(node_.in, r), q.data(), n);
+    }
+  }
+
   const Graph& g_;
   const Node& node_;
   const absl::Span<const float> p_;
@@ -305,6 +318,22 @@ void FwfmProducts(size_t fields, size_t dim, const float* r, const float* e,
     for (size_t j = i + 1; j < fields; ++j, ++r) {
       AddScaled(dim, *r, e + j * dim, q + i * dim);
       AddScaled(dim, *r, e + i * dim, q + j * dim);
+    }
+  }
+}
+
+ADRANK_CLONES void FvfmProducts(size_t fields, size_t dim, const float* r,
+                                const float* m, const float* e, float* q) {
+  std::fill_n(q, fields * dim, 0.0f);
+  for (size_t i = 0; i < fields; ++i) {
+    for (size_t j = i + 1; j < fields; ++j, ++r, m += dim) {
+      const float rij = *r, *x = e + i * dim, *y = e + j * dim;
+      float *const p = q + i * dim, *const o = q + j * dim;
+      for (size_t d = 0; d < dim; ++d) {
+        const float weight = rij * m[d];
+        p[d] += weight * y[d];
+        o[d] += weight * x[d];
+      }
     }
   }
 }

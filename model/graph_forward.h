@@ -69,6 +69,10 @@ void CombineOutputs(const Graph& graph, const GraphRows& rows, float* logits);
 // pairs in the order (0, 1), (0, 2) .. (1, 2) ..
 void FwfmProducts(size_t fields, size_t dim, const float* r, const float* e,
                   float* q);
+// The same with r_ij m_ij, elementwise, instead of r_ij; m: [F (F - 1) /
+// 2][dim].
+void FvfmProducts(size_t fields, size_t dim, const float* r, const float* m,
+                  const float* e, float* q);
 // dots[p] = <e_i, e_j> for pairs in that order. scratch: [dim x fields].
 void PairDots(size_t fields, size_t dim, const float* e, float* dots,
               float* scratch);

@@ -61,6 +61,8 @@ class RowGradient {
         return Fm(node);
       case NodeKind::kFwfm:
         return Pairs(node, Parameter(node, 0));
+      case NodeKind::kFvfm:
+        return Fvfm(node);
     }
   }
 
@@ -205,6 +207,15 @@ class RowGradient {
     const uint32_t n = Width(node.in);
     std::vector<float> q(n);
     FwfmProducts(n / g_.dim, g_.dim, r, X(node.in), q.data());
+    AddTo(n, q.data(), D(node.in));
+  }
+
+  // Of sum r_ij <m_ij in_i, in_j>: d in_i += sum_j r_ij m_ij in_j.
+  void Fvfm(const Node& node) {
+    const uint32_t n = Width(node.in);
+    std::vector<float> q(n);
+    FvfmProducts(n / g_.dim, g_.dim, Parameter(node, 0), Parameter(node, 1),
+                 X(node.in), q.data());
     AddTo(n, q.data(), D(node.in));
   }
 

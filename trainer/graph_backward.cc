@@ -82,6 +82,17 @@ ADRANK_CLONES void ProductColumnSums(size_t rows, size_t width, size_t begin,
   }
 }
 
+// sums_ijd += delta e_id e_jd for pairs of fields in their order.
+ADRANK_CLONES void AddPairProducts(size_t fields, size_t dim, float delta,
+                                   const float* e, float* sums) {
+  for (size_t i = 0; i < fields; ++i) {
+    for (size_t j = i + 1; j < fields; ++j, sums += dim) {
+      const float *x = e + i * dim, *y = e + j * dim;
+      for (size_t d = 0; d < dim; ++d) sums[d] += delta * (x[d] * y[d]);
+    }
+  }
+}
+
 // A chunk of rows whose small sums are kept apart.
 constexpr size_t kPartialRows = 128;
 
@@ -172,6 +183,8 @@ void NodeBackward::Run() {
       return Fm();
     case NodeKind::kFwfm:
       return Fwfm();
+    case NodeKind::kFvfm:
+      return Fvfm();
   }
 }
 
@@ -550,6 +563,35 @@ void NodeBackward::Fwfm() {
     }
   });
   SumPartials(pairs, Gradient(0));
+}
+
+// y = sum r_ij m_ijd e_id e_jd: d e_i = delta sum_j r_ij m_ij e_j; with s_ijd =
+// sum delta e_id e_jd over the rows, dm_ijd = r_ij s_ijd; dr_ij = <m_ij, s_ij>.
+void NodeBackward::Fvfm() {
+  const uint32_t n = Width(node_.in), dim = g_.dim;
+  const size_t fields = n / dim;
+  const size_t pairs = fields * (fields - 1) / 2, size = pairs * dim;
+  const float *r = Parameter(0), *m = Parameter(1);
+  t_.partial_[n_].assign((rows_ / kPartialRows + 1) * size, 0.0f);
+  t_.ByRows([&](size_t first, size_t last) {
+    BeginIn(first, last);
+    std::vector<float> q(n);
+    float* sums = Partial(first, size);
+    for (size_t i = first; i < last; ++i) {
+      const float* e = t_.Buffer(node_.in, i);
+      const float delta = t_.shared_deltas_[i];
+      FvfmProducts(fields, dim, r, m, e, q.data());
+      AddScaled(n, delta, q.data(), t_.Delta(node_.in, i));
+      AddPairProducts(fields, dim, delta, e, sums);
+    }
+  });
+  float* const dm = Gradient(1);
+  SumPartials(size, dm);
+  for (size_t p = 0; p < pairs; ++p, m += dim) {
+    float* const s = dm + p * dim;
+    Gradient(0)[p] = DotFixed(m, s, dim);
+    Scale(dim, r[p], s, s);
+  }
 }
 
 }  // namespace adrank

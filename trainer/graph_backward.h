@@ -48,6 +48,7 @@ class NodeBackward {
   void Fusion();
   void Fm();
   void Fwfm();
+  void Fvfm();
 
   uint32_t Width(BufferId b) const { return g_.widths[b]; }
   const float* Parameter(int i) const {

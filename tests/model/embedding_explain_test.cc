@@ -100,21 +100,25 @@ double PairShare(const AnEmbedding& a, const std::vector<Contribution>& row,
         std::find(a.graph.order.begin(), a.graph.order.end(), field) -
         a.graph.order.begin());
   };
-  const bool fwfm = a.spec.pairwise() == v1::ModelGraph::FWFM;
-  if (!fwfm && !a.graph.has_fm) return sum;
+  const bool fvfm = a.spec.pairwise() == v1::ModelGraph::FVFM;
+  const bool fields = fvfm || a.spec.pairwise() == v1::ModelGraph::FWFM;
+  if (!fields && !a.graph.has_fm) return sum;
   const size_t n = a.graph.order.size();
   for (size_t j = 0; j < row.size(); ++j) {
     const size_t p = place(row[i].field), q = place(row[j].field);
     if (j == i || table_rows[j] == kNoRow || p == n || q == n) continue;
     double r = 1;
-    if (fwfm) {
+    size_t pair = 0;
+    if (fields) {
       if (p == q) continue;
       const size_t lo = std::min(p, q), hi = std::max(p, q);
-      const size_t pair = lo * (2 * n - lo - 1) / 2 + hi - lo - 1;
-      r = a.reference.p.at("fwfm.r")[pair];
+      pair = lo * (2 * n - lo - 1) / 2 + hi - lo - 1;
+      r = a.reference.p.at(fvfm ? "fvfm.r" : "fwfm.r")[pair];
     }
     for (uint32_t d = 0; d < a.graph.dim; ++d) {
-      sum += 0.5 * r * double{row[i].value} * double{row[j].value} *
+      const double m =
+          fvfm ? a.reference.p.at("fvfm.m")[pair * a.graph.dim + d] : 1;
+      sum += 0.5 * r * m * double{row[i].value} * double{row[j].value} *
              double{a.weights.vectors[table_rows[i] * a.graph.dim + d]} *
              double{a.weights.vectors[table_rows[j] * a.graph.dim + d]};
     }
@@ -122,10 +126,11 @@ double PairShare(const AnEmbedding& a, const std::vector<Contribution>& row,
   return sum;
 }
 
-TEST(EmbeddingExplain, LinearFmAndFwfmAreSplitExactly) {
+TEST(EmbeddingExplain, LinearFmFwfmAndFvfmAreSplitExactly) {
   for (const char* text :
        {"dim: 3 linear: true", "dim: 5 linear: true pairwise: FM",
-        "dim: 17 pairwise: FM", "dim: 3 linear: true pairwise: FWFM"}) {
+        "dim: 17 pairwise: FM", "dim: 3 linear: true pairwise: FWFM",
+        "dim: 5 linear: true pairwise: FVFM"}) {
     for (uint64_t seed = 1; seed <= 20; ++seed) {
       const AnEmbedding a(text, v1::STORE_FP32, seed);
       const ARequest request(3, seed);

@@ -38,6 +38,9 @@ inline std::vector<NamedGraph> Graphs() {
       {"Fm", "dim: 5 linear: true pairwise: FM"},
       {"FmWithoutLinear", "dim: 17 pairwise: FM"},
       {"Fwfm", "dim: 3 linear: true pairwise: FWFM"},
+      {"Fvfm", "dim: 5 linear: true pairwise: FVFM"},
+      {"FvfmBesideAStream",
+       "dim: 3 pairwise: FVFM streams { layers { units: 4 } }"},
       {"HeadOfEmbeddings", "dim: 3 streams {}"},
       {"SomeDims",
        "dim: 3 field_dims { field: 'ad' dim: 0 } "

@@ -139,10 +139,17 @@ class ReferenceGraph {
       return 0.5 * (Dot(s, s) - batch.square[r]);
     }
     size_t pair = 0;
+    const bool fvfm = spec_.pairwise() == v1::ModelGraph::FVFM;
     for (size_t i = 0; i < n; ++i) {
-      for (size_t j = i + 1; j < n; ++j) {
-        sum += p.at("fwfm.r")[pair++] *
-               Dot(Part(batch.x[r], i, dim), Part(batch.x[r], j, dim));
+      for (size_t j = i + 1; j < n; ++j, ++pair) {
+        Vec ei = Part(batch.x[r], i, dim);
+        if (fvfm) {
+          for (size_t d = 0; d < dim; ++d) {
+            ei[d] *= p.at("fvfm.m")[pair * dim + d];
+          }
+        }
+        sum += p.at(fvfm ? "fvfm.r" : "fwfm.r")[pair] *
+               Dot(ei, Part(batch.x[r], j, dim));
       }
     }
     return sum;

@@ -235,7 +235,7 @@ TEST(GraphGradient, SelfDistillationIsTheDifferencesWithTheTargetHeld) {
 TEST(GraphGradient, OneFieldAloneIsAGraphToo) {
   const FieldLayout one = {{"only"}, {false}, {false}};
   for (const char* text :
-       {"dim: 3 pairwise: FM", "dim: 3 pairwise: FWFM",
+       {"dim: 3 pairwise: FM", "dim: 3 pairwise: FWFM", "dim: 3 pairwise: FVFM",
         "dim: 1 linear: true pairwise: FWFM streams { emit: true }",
         "dim: 3 streams { gate { kind: FIELD } emit: true }",
         "dim: 1 streams { layers { kind: CROSS_TRIANGULAR } }",
