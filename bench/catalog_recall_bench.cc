@@ -317,7 +317,7 @@ void Measure(const AdIndex& index, const std::string& task,
     if (c.relevant.empty()) continue;
     absl::flat_hash_set<std::string> found;
     for (const AdMatch& m : out.matches) {
-      found.insert(index.ad(m.ad).snapshot.ad_id());
+      found.insert(std::string(index.ad_id(m.ad)));
     }
     double hits = 0;
     for (const std::string& id : c.relevant) hits += found.contains(id);

@@ -72,7 +72,7 @@ void Run() {
   for (int round = 0; round < kRounds; ++round) {
     for (size_t i = 8; i < trace.candidates.size(); ++i) {
       v1::AdExplanation out;
-      const std::string id = trace.candidates[i].snapshot->ad_id();
+      const std::string id(trace.candidates[i].ad_id);
       int64_t start = absl::GetCurrentTimeNanos();
       why.Explain(id, &out);
       asked.push_back(MicrosSince(start));

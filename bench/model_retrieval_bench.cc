@@ -302,7 +302,7 @@ class Bench {
       index_->Retrieve(request, n_ + 1, &scratch, &out);
       std::vector<PredictItem> items;
       for (const AdMatch& m : out.matches) {
-        items.push_back({m.ad, &index_->ad(m.ad).snapshot});
+        items.push_back({m.ad, nullptr});
       }
       prediction.Begin(serving_, 0.01, context, {&placement, 1}, items);
       while (prediction.Step()) {

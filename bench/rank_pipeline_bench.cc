@@ -120,9 +120,12 @@ BundleContents AContents(const AdIndex& index,
   const auto extractor =
       *FeatureExtractor::Create(contents.manifest.feature_spec());
   absl::flat_hash_set<uint64_t> known;
+  std::vector<v1::AdSnapshot> snapshots;
   std::vector<const v1::AdSnapshot*> ads;
+  snapshots.reserve(index.size());
   for (uint32_t i = 0; i < index.size(); ++i) {
-    ads.push_back(&index.ad(i).snapshot);
+    snapshots.push_back(index.Snapshot(i));
+    ads.push_back(&snapshots.back());
   }
   RequestFeatures features;
   for (size_t r = 0; r < requests.size(); ++r) {

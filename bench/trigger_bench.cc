@@ -342,13 +342,18 @@ class CatalogBench {
 
  private:
   void PrintMemory() const {
+    const auto n = static_cast<double>(index_->size());
+    const AdIndex::Bytes bytes = index_->bytes();
+    const auto per_ad = [n](size_t b) { return static_cast<double>(b) / n; };
     std::printf(
         "{\"name\":\"trigger_memory\",\"value\":%.1f,\"unit\":\"bytes/ad\","
         "\"floor\":null,\"ratio\":null,\"params\":{\"ads\":%zu,"
-        "\"least_predicates\":%u,\"ads_are\":\"%s\",\"catalog_bytes\":%.0f,"
-        "\"build_s\":%.3f,\"build_cpu_s\":%.3f}}\n",
+        "\"least_predicates\":%u,\"ads_are\":\"%s\",\"targeting\":%.1f,"
+        "\"entries\":%.1f,\"texts\":%.1f,\"keywords\":%.1f,"
+        "\"catalog_bytes\":%.0f,\"build_s\":%.3f,\"build_cpu_s\":%.3f}}\n",
         bytes_, index_->size(), least_, rich_ ? "rich" : "plain",
-        catalog_bytes_, build_s_, build_cpu_s_);
+        per_ad(bytes.targeting), per_ad(bytes.entries), per_ad(bytes.texts),
+        per_ad(bytes.keywords), catalog_bytes_, build_s_, build_cpu_s_);
     std::fflush(stdout);
   }
 

@@ -53,16 +53,17 @@ void ExcludeRefused(const AdIndex& index, RankTrace* trace,
   if (decision->refused_size() > 0) decision->add_refused();
   for (const SlotRefusal& r : trace->refusals) {
     trace->refusal_reason = r.reason;
-    const IndexedAd& ad = index.ad(trace->admission_slots[r.slot].ad);
+    const uint32_t refused_ad = trace->admission_slots[r.slot].ad;
+    const IndexedAd ad = index.ad(refused_ad);
     v1::Refusal* log = decision->add_refused();
-    log->set_ad_id(ad.snapshot.ad_id());
+    log->set_ad_id(ad.id.data(), ad.id.size());
     log->set_level(r.level);
     for (size_t i = 0; i < trace->candidates.size(); ++i) {
       const uint32_t number = trace->candidates[i].item.ad;
       if (number == PredictItem::kNotIndexed || kept.contains(number)) continue;
-      const IndexedAd& other = index.ad(number);
+      const IndexedAd other = index.ad(number);
       trace->excluded[i] |=
-          &other == &ad ||
+          number == refused_ad ||
           (r.level == v1::Refusal::AD_GROUP && other.group == ad.group) ||
           (r.level == v1::Refusal::CAMPAIGN && other.campaign == ad.campaign);
     }

@@ -10,6 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "server/candidates.h"
+#include "storage/event_log.h"
+
 namespace adrank {
 namespace {
 
@@ -24,14 +27,6 @@ v1::NoAdReason ReasonOf(const RankTrace& trace, size_t placement) {
       trace.deadline_cut &&
       (trace.prediction.ready() == 0 || reason == v1::NO_AD_REASON_EXHAUSTED);
   return more_were_coming ? v1::NO_AD_REASON_DEADLINE : reason;
-}
-
-std::shared_ptr<const EncodedAd> EncodedOf(const AdIndex& index,
-                                           const RankCandidate& c) {
-  if (c.item.ad != PredictItem::kNotIndexed) {
-    return index.ad(c.item.ad).encoded;
-  }
-  return std::make_shared<const EncodedAd>(EncodeAd(*c.snapshot));
 }
 
 template <typename Message>  // RankResponse, Decision or PredictResponse
@@ -53,12 +48,19 @@ int64_t VersionOf(const ServingSnapshot& serving) {
 void FillRanked(const AdIndex& index, const RankTrace& trace,
                 const AuctionSlot& slot, uint32_t position, v1::RankedAd* out) {
   const RankCandidate& c = trace.candidates[slot.ad];
-  out->set_ad_id(c.snapshot->ad_id());
-  out->set_ad_group_id(c.snapshot->ad_group_id());
-  out->set_campaign_id(c.snapshot->campaign_id());
-  out->set_advertiser_id(c.snapshot->advertiser_id());
-  if (c.item.ad != PredictItem::kNotIndexed) {
-    out->set_landing_url(index.ad(c.item.ad).landing_url);
+  if (c.item.ad == PredictItem::kNotIndexed) {
+    out->set_ad_id(c.item.snapshot->ad_id());
+    out->set_ad_group_id(c.item.snapshot->ad_group_id());
+    out->set_campaign_id(c.item.snapshot->campaign_id());
+    out->set_advertiser_id(c.item.snapshot->advertiser_id());
+  } else {
+    const IndexedAd ad = index.ad(c.item.ad);
+    const absl::string_view url = index.landing_url(c.item.ad);
+    out->set_ad_id(ad.id.data(), ad.id.size());
+    out->set_ad_group_id(ad.group_id.data(), ad.group_id.size());
+    out->set_campaign_id(ad.campaign_id.data(), ad.campaign_id.size());
+    out->set_advertiser_id(ad.advertiser_id.data(), ad.advertiser_id.size());
+    out->set_landing_url(url.data(), url.size());
   }
   out->set_position(position);
   out->set_position_in_placement(slot.position_in_placement);
@@ -80,9 +82,9 @@ void FillRanked(const AdIndex& index, const RankTrace& trace,
   out->set_similarity(c.similarity);
   out->set_propensity(slot.propensity);
   out->set_pacing_multiplier(c.pacing_multiplier);
-  const AuctionAd& ad = trace.auction_ads[slot.ad];
-  out->set_bid_type(ad.bid_type);
-  out->set_quality(ad.quality);
+  const AuctionAd& bidder = trace.auction_ads[slot.ad];
+  out->set_bid_type(bidder.bid_type);
+  out->set_quality(bidder.quality);
   out->set_explored(slot.explored);
 }
 
@@ -136,12 +138,14 @@ void FillRequest(const v1::RankRequest& request, v1::RankRequest* out) {
 void FillCapped(const AdIndex& index, const AdmissionTerms& t,
                 v1::Decision* decision) {
   for (const uint32_t ad : t.capped_ads) {
-    const std::string& id = index.ad(ad).snapshot.ad_id();
-    if (index.Find(id)) decision->add_capped_ad_ids(id);
+    const absl::string_view id = index.ad_id(ad);
+    if (index.Find(id)) decision->add_capped_ad_ids(id.data(), id.size());
   }
   for (const uint32_t group : t.capped_groups) {
-    const std::string& id = index.group_id(group);
-    if (index.FindGroup(id)) decision->add_capped_ad_group_ids(id);
+    const absl::string_view id = index.group_id(group);
+    if (index.FindGroup(id)) {
+      decision->add_capped_ad_group_ids(id.data(), id.size());
+    }
   }
   for (const uint32_t campaign : t.capped_campaigns) {
     const std::string& id = index.campaign_id(campaign);
@@ -164,8 +168,9 @@ void FillTerms(const AdIndex& index, const RankTrace& trace,
     terms[index.campaign_id(campaign)].set_closed(true);
   }
   for (const RankCandidate& c : trace.candidates) {
-    if (c.pacing_multiplier == 1) continue;
-    terms[c.snapshot->campaign_id()].set_pacing_multiplier(c.pacing_multiplier);
+    if (c.pacing_multiplier == 1) continue;  // always, where it is not indexed
+    terms[index.campaign_id(index.ad(c.item.ad).campaign)]
+        .set_pacing_multiplier(c.pacing_multiplier);
   }
   for (auto& [id, term] : terms) {
     term.set_campaign_id(std::string(id));
@@ -202,7 +207,8 @@ void FillSlots(const AdIndex& index, const RankTrace& trace,
         response.mutable_placements(static_cast<int>(slot.placement))
             ->add_ads();
     FillRanked(index, trace, slot, ++position, ranked);
-    outcome->ads.push_back(EncodedOf(index, trace.candidates[slot.ad]));
+    outcome->ads.push_back(std::make_shared<const EncodedAd>(
+        EncodedOf(index, trace.candidates[slot.ad].item)));
     FillServed(*ranked, trace, slot, *outcome->ads.back(),
                outcome->decision.add_ads());
   }
@@ -230,7 +236,11 @@ void FillPredictions(const ServingSnapshot& serving, const RankTrace& trace,
   const Prediction& prediction = trace.prediction;
   for (size_t i = 0; i < trace.items.size(); ++i) {
     v1::Prediction* out = response->add_predictions();
-    out->set_ad_id(trace.items[i].snapshot->ad_id());
+    const PredictItem& item = trace.items[i];
+    const absl::string_view id = item.ad == PredictItem::kNotIndexed
+                                     ? item.snapshot->ad_id()
+                                     : serving.index->ad_id(item.ad);
+    out->set_ad_id(id.data(), id.size());
     const bool ready = i < prediction.ready();
     out->set_pctr(ready ? prediction.pctrs(0)[i] : prediction.prior_pctr());
     out->set_logit(ready ? prediction.logits(0)[i] : prediction.prior_logit());

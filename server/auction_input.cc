@@ -21,14 +21,15 @@ uint32_t AdvertiserOf(const AdIndex& index, const std::string& id,
 AuctionAd AuctionAdOf(const AdIndex& index, const RankCandidate& c,
                       RankTrace* trace) {
   AuctionAd out;
-  out.ad_id = c.snapshot->ad_id();
+  out.ad_id = c.ad_id;
   if (c.item.ad == PredictItem::kNotIndexed) {
-    out.advertiser = AdvertiserOf(index, c.snapshot->advertiser_id(), trace);
+    out.advertiser =
+        AdvertiserOf(index, c.item.snapshot->advertiser_id(), trace);
     out.bid_micros =
         EventBid(v1::BID_TYPE_CPC, c.bid_micros, 1, c.pacing_multiplier);
     return out;
   }
-  const IndexedAd& ad = index.ad(c.item.ad);
+  const IndexedAd ad = index.ad(c.item.ad);
   out.advertiser = ad.advertiser;
   out.bid_type = ad.bid_type;
   out.bid_micros = EventBid(ad.bid_type, c.bid_micros, ad.conversion_rate,

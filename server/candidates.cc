@@ -5,6 +5,8 @@
 #include <optional>
 #include <string>
 
+#include "storage/snapshot_bytes.h"
+
 namespace adrank {
 namespace {
 
@@ -19,8 +21,8 @@ bool Blocks(const v1::RankRequest& request, const v1::AdSnapshot& ad) {
 void TakeMatches(const AdIndex& index, RankTrace* trace) {
   for (const AdMatch& match : trace->retrieval.matches) {
     RankCandidate c;
-    c.item = {match.ad, &index.ad(match.ad).snapshot};
-    c.snapshot = c.item.snapshot;
+    c.item.ad = match.ad;
+    c.ad_id = index.ad_id(match.ad);
     c.bid_micros = match.bid_micros;
     c.value = match.value;
     c.pacing_multiplier = trace->terms.Multiplier(index.ad(match.ad).campaign);
@@ -48,6 +50,7 @@ void TakeNamed(const AdIndex& index, const v1::RankRequest& request,
       return CountVeto(Veto::kBlocked, &trace->retrieval);
     }
     c.item.snapshot = &named.ad();
+    c.ad_id = named.ad().ad_id();
   } else {
     const std::optional<uint32_t> ad = index.Find(named.ad_id());
     if (!ad.has_value()) return;
@@ -61,14 +64,14 @@ void TakeNamed(const AdIndex& index, const v1::RankRequest& request,
       }
       return CountVeto(*veto, &trace->retrieval);
     }
-    c.item = {*ad, &index.ad(*ad).snapshot};
+    c.item.ad = *ad;
+    c.ad_id = index.ad_id(*ad);
     c.pacing_multiplier = trace->terms.Multiplier(campaign);
     if (c.bid_micros == 0) c.bid_micros = index.ad(*ad).bid_micros;
   }
   c.value = c.item.ad == PredictItem::kNotIndexed
                 ? static_cast<double>(c.bid_micros)  // CPC, of quality 1
                 : index.ValueOf(c.item.ad, c.bid_micros);
-  c.snapshot = c.item.snapshot;
   trace->candidates.push_back(c);
 }
 
@@ -83,9 +86,7 @@ void TakeAllNamed(const AdIndex& index, const v1::RankRequest& request,
   if (candidates.empty()) retrieval.reason = EmptyReason(retrieval);
   std::sort(candidates.begin(), candidates.end(),
             [](const RankCandidate& a, const RankCandidate& b) {
-              return a.value != b.value
-                         ? a.value > b.value
-                         : a.snapshot->ad_id() < b.snapshot->ad_id();
+              return a.value != b.value ? a.value > b.value : a.ad_id < b.ad_id;
             });
   if (candidates.size() > limit) {
     retrieval.truncated = true;
@@ -95,9 +96,23 @@ void TakeAllNamed(const AdIndex& index, const v1::RankRequest& request,
 
 }  // namespace
 
+v1::AdSnapshot SnapshotOf(const AdIndex& index, const PredictItem& item) {
+  return item.ad == PredictItem::kNotIndexed ? *item.snapshot
+                                             : index.Snapshot(item.ad);
+}
+
+EncodedAd EncodedOf(const AdIndex& index, const PredictItem& item) {
+  return item.ad == PredictItem::kNotIndexed
+             ? EncodeAd(*item.snapshot)
+             : EncodedOf(index.SnapshotBytes(item.ad));
+}
+
 RetrieveRequest AskFor(const v1::RankRequest& request, const RankTrace& trace) {
-  return {&trace.context, &request.blocked_advertiser_ids(), &trace.terms,
-          &request.blocked_ad_ids(), &request.blocked_categories(),
+  return {&trace.context,
+          &request.blocked_advertiser_ids(),
+          &trace.terms,
+          &request.blocked_ad_ids(),
+          &request.blocked_categories(),
           absl::MakeConstSpan(request.query_embedding().data(),
                               request.query_embedding_size()),
           trace.model_vectors, trace.model_query.vector};

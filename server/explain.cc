@@ -54,7 +54,7 @@ class Explainer {
 
   void Scores(size_t i, size_t placement, v1::AdExplanation* out) const {
     const RankCandidate& c = candidate(i);
-    out->set_ad_id(c.snapshot->ad_id());
+    out->set_ad_id(std::string(c.ad_id));
     out->set_match_type(c.match_type);
     out->set_keyword(std::string(serving_.index->keyword(c.keyword)));
     out->set_similarity(c.similarity);
@@ -88,8 +88,8 @@ class Explainer {
     const ModelBundle& bundle = *serving_.bundle;
     const Prediction::Scored scored = trace_.prediction.scored(placement, i);
     const std::vector<std::string> names = bundle.extractor().Describe(
-        trace_.context, trace_.placement_ids[placement], *candidate(i).snapshot,
-        kServingPosition);
+        trace_.context, trace_.placement_ids[placement],
+        SnapshotOf(*serving_.index, candidate(i).item), kServingPosition);
     Explanation why =
         bundle.model().Explain(scored.features, scored.rows, scored.row);
     std::stable_sort(why.contributions.begin(), why.contributions.end(),
@@ -129,7 +129,7 @@ class Explainer {
         s.price_setter == PriceSetter::kDisplaced
             ? "what it keeps from others, by VCG, the first with the score"
             : "next score",
-        candidate(s.next_ad).snapshot->ad_id(), Score(s.next_ad, s.placement),
+        candidate(s.next_ad).ad_id, Score(s.next_ad, s.placement),
         weight == static_cast<double>(pctr) ? "pctr" : "weight", weight,
         s.bid_micros, s.bid_micros - s.price_micros);
   }

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/status_macros.h"
+#include "server/candidates.h"
 #include "server/ranking_pipeline.h"
 #include "server/replay.h"
 #include "server/replay_admission.h"
@@ -210,14 +211,16 @@ absl::Status PolicyReplay::Work::Rank(const ServingSnapshot& serving,
 bool PolicyReplay::Work::FindLogged(const AdIndex& index,
                                     const v1::Decision& decision,
                                     std::map<Place, uint32_t>* logged) const {
+  std::vector<std::string> hashes(trace_.candidates.size());  // when asked for
   for (const v1::ServedAd& served : decision.ads()) {
     bool found = false;
     for (uint32_t i = 0; i < trace_.candidates.size() && !found; ++i) {
       const RankCandidate& c = trace_.candidates[i];
       if (c.bid_micros != served.bid_micros()) continue;
-      found = c.item.ad != PredictItem::kNotIndexed
-                  ? index.ad(c.item.ad).encoded->hash == served.ad_hash()
-                  : EncodeAd(*c.snapshot).hash == served.ad_hash();
+      if (hashes[i].empty()) {
+        hashes[i] = EncodedOf(index, c.item).hash;
+      }
+      found = hashes[i] == served.ad_hash();
       if (found) {
         (*logged)[{served.placement_index(), served.position_in_placement()}] =
             i;
@@ -261,7 +264,7 @@ void PolicyReplay::Work::FillShown(const v1::ServedAd& served, uint32_t ad,
                                    v1::ReplayedSlot* slot) {
   const Place place = {served.placement_index(),
                        served.position_in_placement()};
-  slot->set_ad_id(trace_.candidates[ad].snapshot->ad_id());
+  slot->set_ad_id(std::string(trace_.candidates[ad].ad_id));
   slot->set_logged_propensity(served.propensity());
   bool impression = false, click = false;
   for (const JoinedEvent& event : events) {

@@ -49,9 +49,8 @@ struct RankCandidate {
   float pacing_multiplier = 1;
   v1::MatchType match_type = v1::MATCH_TYPE_UNSPECIFIED;
   uint32_t keyword = AdMatch::kNoKeyword;
-  float similarity = 0;  // of AdMatch
-  // The index's or the request's; same as item.snapshot.
-  const v1::AdSnapshot* snapshot = nullptr;
+  float similarity = 0;     // of AdMatch
+  absl::string_view ad_id;  // the index's or the request's own
 };
 
 // Everything a request went through, and its scratch: reused, one a thread.

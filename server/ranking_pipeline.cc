@@ -293,7 +293,7 @@ absl::Status RankingPipeline::Predict(const ServingSnapshot& serving,
                                               c.ad_id(),
                                               "\" is not in the catalogue"));
     }
-    trace->items.push_back({*ad, &index.ad(*ad).snapshot});
+    trace->items.push_back({*ad, nullptr});
   }
   RETURN_IF_ERROR(
       PredictItems(serving, Deadline(start, 0, call.deadline), call, trace));

@@ -23,10 +23,11 @@ class ReachCount {
     ReachCount count;
     ASSIGN_OR_RETURN(count.index_, AdIndex::Build(catalog, 0, options));
     for (uint32_t i = 0; i < count.index_->size(); ++i) {
-      const v1::AdSnapshot& ad = count.index_->ad(i).snapshot;
+      const IndexedAd ad = count.index_->ad(i);
       count.entities_of_.push_back(
-          {count.Number(v1::ENTITY_TYPE_AD_GROUP, ad.ad_group_id()),
-           count.Number(v1::ENTITY_TYPE_CAMPAIGN, ad.campaign_id())});
+          {count.Number(v1::ENTITY_TYPE_AD_GROUP, std::string(ad.group_id)),
+           count.Number(v1::ENTITY_TYPE_CAMPAIGN,
+                        std::string(ad.campaign_id))});
     }
     count.requests_.resize(count.numbers_.size());
     count.last_.resize(count.numbers_.size());

@@ -69,7 +69,7 @@ void ReplayAdmission::Reserve(const AdIndex& index, const v1::Context&,
     }
     const auto slot =
         std::find_if(slots.begin(), slots.end(), [&](const AdmissionSlot& s) {
-          return index.ad(s.ad).snapshot.ad_id() == logged.ad_id();
+          return index.ad_id(s.ad) == logged.ad_id();
         });
     if (slot == slots.end()) continue;  // another answer than the logged one
     SlotRefusal refusal;

@@ -14,10 +14,10 @@
 namespace adrank {
 namespace {
 
-v1::EntityKey KeyFor(v1::EntityType type, const std::string& id) {
+v1::EntityKey KeyFor(v1::EntityType type, absl::string_view id) {
   v1::EntityKey key;
   key.set_type(type);
-  key.set_id(id);
+  key.set_id(id.data(), id.size());
   return key;
 }
 
@@ -177,7 +177,7 @@ WhyNot::WhyNot(const RankingPipeline& pipeline, const ServingSnapshot& serving,
 
 std::optional<size_t> WhyNot::CandidateOf(absl::string_view ad_id) const {
   for (size_t i = 0; i < trace_->candidates.size(); ++i) {
-    if (trace_->candidates[i].snapshot->ad_id() == ad_id) return i;
+    if (trace_->candidates[i].ad_id == ad_id) return i;
   }
   return std::nullopt;
 }
@@ -259,10 +259,10 @@ void WhyNot::AddDetail(v1::RankingStage stage, const std::string& ad_id,
     out->set_outcome(absl::StrFormat(
         "campaign \"%s\" sits this request out so that its budget lasts: it "
         "takes part in %.3g %% of requests",
-        ad.snapshot.campaign_id(),
+        ad.campaign_id,
         100 * trace_->terms.campaigns[ad.campaign].participation));
   } else if (stage == v1::RANKING_STAGE_BUDGET && sources_.budget) {
-    gap = sources_.budget(ad.snapshot.campaign_id());
+    gap = sources_.budget(std::string(ad.campaign_id));
   } else if (stage == v1::RANKING_STAGE_CAP && sources_.cap) {
     gap = sources_.cap(index, *number, trace_->context);
   }
@@ -280,15 +280,14 @@ bool WhyNot::SitsOut(uint32_t campaign) const {
 void WhyNot::TargetingDetail(const IndexedAd& ad,
                              v1::AdExplanation* out) const {
   if (!sources_.entity) return;
-  std::optional<v1::CatalogEntity> entity = sources_.entity(
-      KeyFor(v1::ENTITY_TYPE_CAMPAIGN, ad.snapshot.campaign_id()));
+  std::optional<v1::CatalogEntity> entity =
+      sources_.entity(KeyFor(v1::ENTITY_TYPE_CAMPAIGN, ad.campaign_id));
   std::optional<TargetingGap> gap;
   if (entity.has_value()) {
     gap = FindTargetingGap(entity->campaign().targeting(), trace_->context);
   }
   if (!gap.has_value()) {
-    entity = sources_.entity(
-        KeyFor(v1::ENTITY_TYPE_AD_GROUP, ad.snapshot.ad_group_id()));
+    entity = sources_.entity(KeyFor(v1::ENTITY_TYPE_AD_GROUP, ad.group_id));
     if (!entity.has_value()) return;
     gap = FindTargetingGap(entity->ad_group().targeting(), trace_->context);
   }
@@ -347,7 +346,7 @@ std::optional<int64_t> WhyNot::BidBefore(uint32_t number, int64_t bid,
 // Numbers need not be in the order of ids, which breaks ties.
 bool WhyNot::ComesFirst(uint32_t a, uint32_t b) const {
   const AdIndex& index = *serving_.index;
-  return index.ad(a).snapshot.ad_id() < index.ad(b).snapshot.ad_id();
+  return index.ad_id(a) < index.ad_id(b);
 }
 
 // It matched, and others fill the limit of candidates: how far it is from the
@@ -484,13 +483,14 @@ std::string WhyNot::AdvertiserLimitText(size_t i,
     }
     ++count;
     absl::StrAppend(&shown, shown.empty() ? "" : ", ", "\"",
-                    trace_->candidates[s.ad].snapshot->ad_id(), "\"");
+                    trace_->candidates[s.ad].ad_id, "\"");
   }
   SetGap(v1::RANKING_STAGE_LIMIT, limit, count, out);
-  return absl::StrCat("advertiser limit: ", limit, limit == 1 ? " ad" : " ads",
-                      " of advertiser \"",
-                      trace_->candidates[i].snapshot->advertiser_id(),
-                      "\" shown already: ", shown);
+  return absl::StrCat(
+      "advertiser limit: ", limit, limit == 1 ? " ad" : " ads",
+      " of advertiser \"",
+      SnapshotOf(*serving_.index, trace_->candidates[i].item).advertiser_id(),
+      "\" shown already: ", shown);
 }
 
 // Exploration took the slot that it would have had.
@@ -525,8 +525,7 @@ bool WhyNot::Excluded(size_t i, v1::AdExplanation* out) {
     if (!shares || !Counterfactual(this).ShownWithoutLabels(i)) continue;
     out->set_stage(v1::RANKING_STAGE_LIMIT);
     out->set_outcome(absl::StrCat("shares an exclusion label with ad \"",
-                                  trace_->candidates[s.ad].snapshot->ad_id(),
-                                  "\""));
+                                  trace_->candidates[s.ad].ad_id, "\""));
     return true;
   }
   return false;
@@ -572,8 +571,7 @@ void WhyNot::Outranked(size_t i, v1::AdExplanation* out) {
         &text,
         ": score %.6g %s %.6g of ad \"%s\", the last of placement \"%s\"",
         score, score < last->score ? "<" : "behind", last->score,
-        trace_->candidates[last->ad].snapshot->ad_id(),
-        trace_->placement_ids[p]);
+        trace_->candidates[last->ad].ad_id, trace_->placement_ids[p]);
   }
   if (const std::optional<int64_t> needed = BidForASlot(i)) {
     SetGap(v1::RANKING_STAGE_RANK, static_cast<double>(*needed),

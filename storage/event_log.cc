@@ -20,6 +20,7 @@
 #include "storage/log_database.h"
 #include "storage/log_format.h"
 #include "storage/retention.h"
+#include "storage/snapshot_bytes.h"
 
 namespace adrank {
 
@@ -558,13 +559,19 @@ EventLogStats EventLogImpl::Stats() {
 }  // namespace
 
 EncodedAd EncodeAd(const v1::AdSnapshot& ad) {
-  EncodedAd encoded;
+  std::string bytes;
   {
-    google::protobuf::io::StringOutputStream stream(&encoded.bytes);
+    google::protobuf::io::StringOutputStream stream(&bytes);
     google::protobuf::io::CodedOutputStream out(&stream);
     out.SetSerializationDeterministic(true);
     ad.SerializeToCodedStream(&out);
   }
+  return EncodedOf(std::move(bytes));
+}
+
+EncodedAd EncodedOf(std::string snapshot_bytes) {
+  EncodedAd encoded;
+  encoded.bytes = std::move(snapshot_bytes);
   const Hash128Value hash = Hash128(encoded.bytes);
   log_format::AppendBe64(hash.high, &encoded.hash);
   log_format::AppendBe64(hash.low, &encoded.hash);

@@ -9,17 +9,20 @@ std::shared_ptr<const AdFeatureCache> AdFeatureCache::Build(
     std::shared_ptr<const AdFeatureCache> base) {
   std::shared_ptr<AdFeatureCache> cache(new AdFeatureCache);
   FeatureBatch& features = cache->features_;
+  v1::AdSnapshot ad;  // reused: its strings are not allocated anew
   if (index.base() == nullptr) {
     for (uint32_t i = 0; i < index.size(); ++i) {
-      bundle.extractor().ExtractAd(index.ad(i).snapshot, &features);
+      ad.ParseFromString(index.SnapshotBytes(i));
+      bundle.extractor().ExtractAd(ad, &features);
     }
   } else {
     cache->base_ =
         base != nullptr ? std::move(base) : Build(bundle, *index.base());
     cache->size_ = index.size();
-    for (const uint32_t ad : index.changed_ads()) {
-      cache->row_of_.emplace(ad, features.rows());
-      bundle.extractor().ExtractAd(index.ad(ad).snapshot, &features);
+    for (const uint32_t i : index.changed_ads()) {
+      cache->row_of_.emplace(i, features.rows());
+      ad.ParseFromString(index.SnapshotBytes(i));
+      bundle.extractor().ExtractAd(ad, &features);
     }
   }
   bundle.vocabulary().Lookup(features, &cache->rows_);

@@ -22,7 +22,7 @@ std::string IdOf(const AdIndex& index, const CappedEntity& entity) {
              ? std::string(index.campaign_id(entity.number))
          : entity.level == CapLevel::kAdGroup
              ? std::string(index.group_id(entity.number))
-             : std::string(index.ad(entity.number).snapshot.ad_id());
+             : std::string(index.ad_id(entity.number));
 }
 
 // When the oldest impressions that are too many have left the window, or their

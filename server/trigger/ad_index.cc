@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "features/text.h"
 
 namespace adrank {
@@ -26,7 +27,7 @@ bool Blocks(const RetrieveRequest& request, absl::string_view advertiser) {
 bool BlocksTags(const RetrieveRequest& request, const IndexedAd& ad) {
   if (request.blocked_ads != nullptr) {
     const auto& ids = *request.blocked_ads;
-    if (std::find(ids.begin(), ids.end(), ad.snapshot.ad_id()) != ids.end()) {
+    if (std::find(ids.begin(), ids.end(), ad.id) != ids.end()) {
       return true;
     }
   }
@@ -63,48 +64,103 @@ std::string AdIndex::normalizer_id() const {
 
 absl::string_view AdIndex::keyword(uint32_t i) const {
   if (i == AdMatch::kNoKeyword) return absl::string_view();
-  if (base_ == nullptr) return keyword_texts_[i];
+  if (base_ == nullptr) return texts_.text(keyword_texts_[i]);
   const auto first = static_cast<uint32_t>(base_->keyword_texts_.size());
-  return i < first ? base_->keyword_texts_[i] : keyword_texts_[i - first];
+  return i < first ? base_->keyword(i) : texts_.text(keyword_texts_[i - first]);
+}
+
+std::string AdIndex::SnapshotBytes(uint32_t i) const {
+  const Place place = PlaceOf(i);
+  const IndexedAd ad = place.part->LocalAd(place.local);
+  std::string bytes;
+  bytes.reserve(512);
+  // Each has an id: an empty one would not be written.
+  AdTexts::AppendField(v1::AdSnapshot::kAdIdFieldNumber, ad.id, &bytes);
+  AdTexts::AppendField(v1::AdSnapshot::kAdGroupIdFieldNumber, ad.group_id,
+                       &bytes);
+  AdTexts::AppendField(v1::AdSnapshot::kCampaignIdFieldNumber, ad.campaign_id,
+                       &bytes);
+  AdTexts::AppendField(v1::AdSnapshot::kAdvertiserIdFieldNumber,
+                       ad.advertiser_id, &bytes);
+  place.part->texts_.AppendAttributes(place.part->ads_[place.local].text,
+                                      &bytes);
+  return bytes;
+}
+
+v1::AdSnapshot AdIndex::Snapshot(uint32_t i) const {
+  v1::AdSnapshot snapshot;
+  CHECK(snapshot.ParseFromString(SnapshotBytes(i)));
+  return snapshot;
+}
+
+std::optional<uint32_t> AdIndex::LocalAdOf(absl::string_view id) const {
+  return by_id_.Find(id,
+                     [this](uint32_t i) { return texts_.id(ads_[i].text); });
+}
+
+std::optional<uint32_t> AdIndex::LocalGroupOf(absl::string_view id) const {
+  return group_by_id_.Find(
+      id, [this](uint32_t i) { return texts_.text(groups_[i].id); });
+}
+
+std::optional<uint32_t> AdIndex::LocalCampaignOf(absl::string_view id) const {
+  return campaign_by_id_.Find(
+      id, [this](uint32_t i) -> absl::string_view { return campaigns_[i].id; });
+}
+
+std::optional<uint32_t> AdIndex::LocalAdvertiserOf(absl::string_view id) const {
+  return advertiser_by_id_.Find(id, [this](uint32_t i) -> absl::string_view {
+    return advertisers_[i].id;
+  });
 }
 
 std::optional<uint32_t> AdIndex::Find(absl::string_view ad_id) const {
-  const auto it = by_id_.find(ad_id);
-  if (base_ == nullptr) {
-    if (it == by_id_.end()) return std::nullopt;
-    return it->second;
-  }
-  if (it != by_id_.end()) return ad_numbers_[it->second];
-  const auto in_base = base_->by_id_.find(ad_id);
-  if (in_base == base_->by_id_.end() || Dead(base_->ads_[in_base->second])) {
-    return std::nullopt;
-  }
-  return in_base->second;
+  const std::optional<uint32_t> own = LocalAdOf(ad_id);
+  if (base_ == nullptr) return own;
+  if (own.has_value()) return ad_numbers_[*own];
+  const std::optional<uint32_t> in_base = base_->LocalAdOf(ad_id);
+  if (!in_base.has_value() || Dead(base_->ads_[*in_base])) return std::nullopt;
+  return in_base;
 }
 
 std::optional<uint32_t> AdIndex::FindGroup(absl::string_view id) const {
-  const auto it = group_by_id_.find(id);
-  if (it != group_by_id_.end()) return groups_[it->second].number;
+  if (const auto own = LocalGroupOf(id)) return groups_[*own].number;
   return base_ == nullptr ? std::nullopt : base_->FindGroup(id);
 }
 
 std::optional<uint32_t> AdIndex::FindCampaign(absl::string_view id) const {
-  const auto it = campaign_by_id_.find(id);
-  if (it != campaign_by_id_.end()) return campaigns_[it->second].number;
+  if (const auto own = LocalCampaignOf(id)) return campaigns_[*own].number;
   return base_ == nullptr ? std::nullopt : base_->FindCampaign(id);
 }
 
 std::optional<uint32_t> AdIndex::FindAdvertiser(absl::string_view id) const {
-  const auto it = advertiser_by_id_.find(id);
-  if (it != advertiser_by_id_.end()) return advertisers_[it->second].number;
+  if (const auto own = LocalAdvertiserOf(id)) return advertisers_[*own].number;
   return base_ == nullptr ? std::nullopt : base_->FindAdvertiser(id);
 }
 
-const std::string& AdIndex::group_id(uint32_t i) const {
-  if (base_ == nullptr) return groups_[i].id;
+absl::string_view AdIndex::group_id(uint32_t i) const {
+  if (base_ == nullptr) return texts_.text(groups_[i].id);
   const auto it = group_locals_.find(i);
   return it == group_locals_.end() ? base_->group_id(i)
-                                   : groups_[it->second].id;
+                                   : texts_.text(groups_[it->second].id);
+}
+
+AdIndex::Bytes AdIndex::bytes() const {
+  const auto of = [](const auto& v) { return v.capacity() * sizeof(v[0]); };
+  Bytes bytes;
+  bytes.texts = texts_.bytes() + of(keyword_texts_);
+  bytes.entries = of(ads_) + of(groups_) + of(group_ads_) + of(payments_) +
+                  of(tags_) + by_id_.bytes() + group_by_id_.bytes() +
+                  of(ad_numbers_) + of(new_ad_ranks_);
+  for (const AdTags& t : tags_) {
+    bytes.entries += of(t.labels) + of(t.categories);
+  }
+  bytes.targeting = targeting_.bytes() + of(documents_) + targeted_.bytes() +
+                    vector_targeted_.bytes();
+  bytes.keywords = of(positives_) + of(negatives_) + keyword_index_.bytes() +
+                   negatives_index_.bytes();
+  bytes.vectors = vectors_.bytes();
+  return bytes;
 }
 
 bool AdIndex::MatchTargeting(const GroupEntry& group,
@@ -115,7 +171,7 @@ bool AdIndex::MatchTargeting(const GroupEntry& group,
 
 bool AdIndex::AnyKeywordMatches(const GroupEntry& group,
                                 const RetrieveScratch::Part& part) const {
-  if (group.positives_begin == group.positives_end) return true;
+  if (!group.has_positives()) return true;
   for (uint32_t i = group.positives_begin; i < group.positives_end; ++i) {
     if (TypeOfMatch(positives_[i], part) != v1::MATCH_TYPE_UNSPECIFIED) {
       return true;
@@ -156,7 +212,7 @@ std::optional<Veto> AdIndex::VetoOfLocal(uint32_t local, uint32_t ad,
   const GroupEntry& group = GroupOf(ads_[local]);
   const CampaignEntry& campaign = campaigns_[group.campaign];
   const int64_t time_ms = request.context->time_ms();
-  if (!ad_enabled_[local] || !group.enabled || !campaign.enabled) {
+  if (!ads_[local].enabled || !group.enabled || !campaign.enabled) {
     return Veto::kStatus;
   }
   if (time_ms < campaign.start_ms ||
@@ -164,7 +220,7 @@ std::optional<Veto> AdIndex::VetoOfLocal(uint32_t local, uint32_t ad,
     return Veto::kSchedule;
   }
   if (Blocks(request, advertisers_[campaign.advertiser].id) ||
-      BlocksTags(request, ads_[local])) {
+      BlocksTags(request, LocalAd(local))) {
     return Veto::kBlocked;
   }
   if (request.terms == nullptr) return std::nullopt;
@@ -175,15 +231,15 @@ std::optional<Veto> AdIndex::VetoOfLocal(uint32_t local, uint32_t ad,
   return std::nullopt;
 }
 
-std::string AdIndex::WhyStatus(const IndexedAd& ad) const {
+std::string AdIndex::WhyStatus(const AdEntry& ad) const {
   const GroupEntry& group = GroupOf(ad);
   const CampaignEntry& campaign = campaigns_[group.campaign];
   const AdvertiserEntry& advertiser = advertisers_[campaign.advertiser];
   const std::string entity =
       !advertiser.enabled     ? Named("advertiser", advertiser.id)
       : !campaign.own_enabled ? Named("campaign", campaign.id)
-      : !group.enabled        ? Named("ad_group", group.id)
-                              : Named("ad", ad.snapshot.ad_id());
+      : !group.enabled        ? Named("ad_group", texts_.text(group.id))
+                              : Named("ad", texts_.id(ad.text));
   return absl::StrCat(entity, " is paused");
 }
 
@@ -205,7 +261,7 @@ std::string AdIndex::WhyNotLocal(uint32_t local, uint32_t ad,
       return absl::StrCat(Named("advertiser", advertiser),
                           " is blocked by the request");
     }
-    return absl::StrCat(Named("ad", ads_[local].snapshot.ad_id()),
+    return absl::StrCat(Named("ad", texts_.id(ads_[local].text)),
                         " or one of its categories is blocked by the request");
   }
   if (*veto == Veto::kBudget) {
@@ -213,7 +269,7 @@ std::string AdIndex::WhyNotLocal(uint32_t local, uint32_t ad,
   }
   if (*veto == Veto::kFrequencyCap) {
     return absl::StrCat("a frequency cap of ",
-                        Named("ad", ads_[local].snapshot.ad_id()),
+                        Named("ad", texts_.id(ads_[local].text)),
                         ", its ad group or its campaign is reached");
   }
   const bool early = request.context->time_ms() < campaign.start_ms;
@@ -233,7 +289,7 @@ std::string AdIndex::WhyTargeting(const GroupEntry& group,
   why = targeting_.FirstFailure(group.targeting, context);
   if (why.empty()) return "";
   return absl::StrCat("not matched: targeting ", why, " of ",
-                      Named("ad_group", group.id));
+                      Named("ad_group", texts_.text(group.id)));
 }
 
 std::string AdIndex::WhyNot(absl::string_view ad_id,
@@ -257,7 +313,7 @@ std::string AdIndex::WhyNot(absl::string_view ad_id,
   if (!AnyKeywordMatches(group, part)) {
     const std::string& query = request.context->query();
     std::string text = absl::StrCat(
-        "not matched: no keyword of ", Named("ad_group", group.id),
+        "not matched: no keyword of ", Named("ad_group", texts_.text(group.id)),
         query.empty() ? " matches a request without a query"
                       : absl::StrCat(" matches the ", Named("query", query)));
     if (const auto similarity = SimilarityOf(*ad, request)) {
@@ -269,10 +325,10 @@ std::string AdIndex::WhyNot(absl::string_view ad_id,
   bool of_campaign;
   if (const NegativeKeyword* k =
           FindNegative(group, part.query, &of_campaign)) {
-    return absl::StrCat(Named("negative keyword", keyword_texts_[k->text]),
-                        " of ",
-                        of_campaign ? Named("campaign", campaign.id)
-                                    : Named("ad_group", group.id));
+    return absl::StrCat(
+        Named("negative keyword", texts_.text(keyword_texts_[k->text])), " of ",
+        of_campaign ? Named("campaign", campaign.id)
+                    : Named("ad_group", texts_.text(group.id)));
   }
   return "";
 }

@@ -22,70 +22,34 @@
 #include "server/admission.h"
 #include "server/caps/cap_table.h"
 #include "server/trigger/ad_tags.h"
+#include "server/trigger/ad_texts.h"
 #include "server/trigger/conjunction_index.h"
+#include "server/trigger/id_table.h"
 #include "server/trigger/keyword_index.h"
 #include "server/trigger/keyword_set.h"
 #include "server/trigger/retrieval.h"
+#include "server/trigger/retrieve_scratch.h"
 #include "server/trigger/source_merge.h"
 #include "server/trigger/targeting.h"
 #include "server/trigger/vector_index.h"
-#include "storage/event_log.h"
 
 namespace adrank {
 
-class Stemmer;
 struct CatalogChanges;
 
-// An ad of the catalogue with what it inherits. The numbers are AdIndex's.
+// An ad of the catalogue with what it inherits, put together when asked for.
+// The numbers are AdIndex's; views and pointers live as long as it.
 struct IndexedAd {
-  v1::AdSnapshot snapshot;
-  // What the log stores of it; computed once, shared by all decisions.
-  std::shared_ptr<const EncodedAd> encoded;
-  std::string landing_url;
+  absl::string_view id, group_id, campaign_id, advertiser_id;
   int64_t bid_micros = 0;                   // the ad group's
   uint32_t group = 0;                       // below AdIndex::groups()
   uint32_t campaign = 0;                    // below AdIndex::campaigns()
   uint32_t advertiser = 0;                  // below AdIndex::advertisers()
   v1::BidType bid_type = v1::BID_TYPE_CPC;  // the ad group's; never UNSPECIFIED
   float quality = 1;
-  double conversion_rate = 1;          // the ad group's
-  int64_t reserve_micros = 0;          // the advertiser's
-  std::shared_ptr<const AdTags> tags;  // null: none
-};
-
-// Per-request storage that is used again; one a thread.
-struct RetrieveScratch {
-  // What the request says to the base, and to the changes upon it.
-  struct Part {
-    ResolvedContext context;
-    ResolvedQuery query;
-    ResolvedQuery stems;     // the query's, where positives match by stems
-    bool negatives = false;  // some negative keyword matches the query
-  };
-  RetrieveScratch();
-  ~RetrieveScratch();
-  RetrieveScratch(RetrieveScratch&&);
-  RetrieveScratch& operator=(RetrieveScratch&&);
-  Part parts[2];
-  std::vector<uint32_t> blocked;  // advertisers, sorted
-  BlockedTags blocked_tags;
-  // The stems of the query's words: the first `stemmed` are in use.
-  std::unique_ptr<Stemmer> stemmer;
-  std::vector<std::string> stems;
-  size_t stemmed = 0;
-  const AdmissionTerms* terms = nullptr;  // of the request
-  ConjunctionIndex::Walk walk;
-  KeywordIndex::Scratch keywords;
-  std::vector<uint32_t> positives;  // that match the query
-  std::vector<uint64_t> bitmap;     // all zero between uses
-  std::vector<AdMatch> merged;
-  // Of RetrieveSources.
-  Retrieval by_keyword, by_targeting, by_vector, by_model;
-  std::vector<AdMatch> keyword_by_ad;  // by_keyword's, in the order of numbers
-  std::vector<uint32_t> among;         // vectors
-  MergeScratch merge;
-  VectorIndex::Query query_vector;
-  VectorIndex::Top top;
+  double conversion_rate = 1;    // the ad group's
+  int64_t reserve_micros = 0;    // the advertiser's
+  const AdTags* tags = nullptr;  // null: none
 };
 
 struct AdIndexOptions {
@@ -221,17 +185,31 @@ class AdIndex {
   size_t groups() const { return numbers_.groups; }
   size_t campaigns() const { return numbers_.campaigns; }
   size_t advertisers() const { return numbers_.advertisers; }
-  const IndexedAd& ad(uint32_t i) const {
+  IndexedAd ad(uint32_t i) const {
     const Place place = PlaceOf(i);
-    return place.part->ads_[place.local];
+    return place.part->LocalAd(place.local);
   }
+  absl::string_view ad_id(uint32_t i) const {
+    const Place place = PlaceOf(i);
+    return place.part->texts_.id(place.part->ads_[place.local].text);
+  }
+  absl::string_view landing_url(uint32_t i) const {
+    const Place place = PlaceOf(i);
+    return place.part->texts_.landing_url(place.part->ads_[place.local].text);
+  }
+  // What the model and the log see of an ad, its ids and attributes: the bytes
+  // of the AdSnapshot, serialised deterministically (EncodeAd), which are put
+  // together from what is kept; and the message, which costs a microsecond or
+  // some more to parse.
+  std::string SnapshotBytes(uint32_t i) const;
+  v1::AdSnapshot Snapshot(uint32_t i) const;
   // As written in the catalogue; empty for kNoKeyword.
   absl::string_view keyword(uint32_t i) const;
   std::optional<uint32_t> Find(absl::string_view ad_id) const;
   std::optional<uint32_t> FindGroup(absl::string_view id) const;
   std::optional<uint32_t> FindCampaign(absl::string_view id) const;
   std::optional<uint32_t> FindAdvertiser(absl::string_view id) const;
-  const std::string& group_id(uint32_t i) const;
+  absl::string_view group_id(uint32_t i) const;
   // REQUIRES: i, campaign < campaigns().
   const std::string& campaign_id(uint32_t i) const { return CampaignOf(i).id; }
   const v1::Budget& budget(uint32_t campaign) const {
@@ -248,6 +226,20 @@ class AdIndex {
   const std::string& time_zone(uint32_t campaign) const {
     return CampaignOf(campaign).time_zone;
   }
+
+  // Of memory, without the base's, keywords' and vectors' indices included.
+  // What there is once a campaign or advertiser is not counted.
+  struct Bytes {
+    size_t texts = 0;      // ids, landing pages, attributes
+    size_t entries = 0;    // of ads and groups, their ids' tables
+    size_t targeting = 0;  // expressions, documents and their index
+    size_t keywords = 0;   // without their texts
+    size_t vectors = 0;
+    size_t sum() const {
+      return texts + entries + targeting + keywords + vectors;
+    }
+  };
+  Bytes bytes() const;
 
   // Frequency caps, by the same numbers; some may be of entities that are gone.
   const CapTable& caps() const { return caps_; }
@@ -350,21 +342,35 @@ class AdIndex {
     uint32_t text;
     v1::MatchType type;
   };
+  struct Payment {
+    v1::BidType bid_type;
+    double conversion_rate;
+  };
+  // Entries of ads, groups and documents are many: they are packed.
   struct GroupEntry {
-    std::string id;
-    uint32_t number = 0;
-    uint32_t campaign = 0;  // into campaigns_
-    bool enabled = true;
     int64_t bid_micros = 0;
-    v1::BidType bid_type = v1::BID_TYPE_CPC;
-    double conversion_rate = 1;
+    AdTexts::Handle id = 0;
+    uint32_t number = 0;
+    uint32_t campaign : 31 = 0;  // into campaigns_
+    uint32_t enabled : 1 = 1;
+    uint32_t payment = 0;  // into payments_
     uint32_t targeting = TargetingSet::kAlways;
     // Sorted so that the first match is the one to report.
     uint32_t positives_begin = 0, positives_end = 0;
     uint32_t negatives_begin = 0, negatives_end = 0;
-    // Ads that are not paused themselves, by id, into group_ads_.
-    uint32_t ads_begin = 0, ads_end = 0;
-    uint32_t paused_ads = 0;
+    // Ads that are paused themselves, and that are not; the latter, if there
+    // are positive keywords, by id in group_ads_ from ads_begin.
+    uint32_t paused_ads = 0, enabled_ads = 0;
+    uint32_t ads_begin = 0;
+
+    bool has_positives() const { return positives_begin != positives_end; }
+  };
+  struct AdEntry {
+    AdTexts::Handle text;
+    uint32_t group : 31;   // into groups_
+    uint32_t enabled : 1;  // without its parents
+    float quality;
+    uint32_t tags;  // into tags_; 0: none
   };
   struct AdvertiserEntry {
     std::string id;
@@ -381,15 +387,14 @@ class AdIndex {
   struct Document {
     double value;  // ValueOf
     int64_t bid_micros;
-    uint32_t ad;        // its number
-    uint32_t group;     // into groups_
-    uint32_t campaign;  // its number
-    bool enabled;       // with its parents
-    bool plain;         // no schedule, no negative keywords
-    bool scanned;       // its conjunctions are too many: evaluate the targeting
+    uint32_t ad;           // its number
+    uint32_t group : 29;   // into groups_
+    uint32_t enabled : 1;  // with its parents
+    uint32_t plain : 1;    // no schedule, no negative keywords
+    uint32_t scanned : 1;  // its conjunctions are too many: evaluate
   };
+  static constexpr uint32_t kMaxGroups = 1u << 29;
   class Builder;
-  using Ids = absl::flat_hash_map<std::string, uint32_t>;
   using Locals = absl::flat_hash_map<uint32_t, uint32_t>;
 
   // Where an ad's entry lies.
@@ -417,22 +422,46 @@ class AdIndex {
     if (it == ad_locals_.end()) return {base_.get(), ad};
     return {this, it->second};
   }
+  IndexedAd LocalAd(uint32_t local) const {
+    const AdEntry& a = ads_[local];
+    const GroupEntry& g = groups_[a.group];
+    const CampaignEntry& c = campaigns_[g.campaign];
+    const AdvertiserEntry& v = advertisers_[c.advertiser];
+    const Payment& p = payments_[g.payment];
+    return {texts_.id(a.text),
+            texts_.text(g.id),
+            c.id,
+            v.id,
+            g.bid_micros,
+            g.number,
+            c.number,
+            c.advertiser_number,
+            p.bid_type,
+            a.quality,
+            p.conversion_rate,
+            v.reserve_micros,
+            a.tags == 0 ? nullptr : &tags_[a.tags]};
+  }
+  // By id, in this part alone.
+  std::optional<uint32_t> LocalAdOf(absl::string_view id) const;
+  std::optional<uint32_t> LocalGroupOf(absl::string_view id) const;
+  std::optional<uint32_t> LocalCampaignOf(absl::string_view id) const;
+  std::optional<uint32_t> LocalAdvertiserOf(absl::string_view id) const;
   const CampaignEntry& CampaignOf(uint32_t number) const {
     if (base_ == nullptr) return campaigns_[number];
     const auto it = campaign_locals_.find(number);
     return it == campaign_locals_.end() ? base_->campaigns_[number]
                                         : campaigns_[it->second];
   }
-  // Of the ad's part. REQUIRES: this is the part.
-  const GroupEntry& GroupOf(const IndexedAd& ad) const {
-    return groups_[base_ == nullptr ? ad.group
-                                    : group_locals_.find(ad.group)->second];
+  // REQUIRES: the ad is of this part.
+  const GroupEntry& GroupOf(const AdEntry& ad) const {
+    return groups_[ad.group];
   }
   static bool Has(const std::vector<uint64_t>& bits, uint32_t i) {
     return (bits[i / 64] >> (i % 64) & 1) != 0;
   }
   // Of the base; the changes do not have it.
-  bool Dead(const IndexedAd& ad) const { return Has(dead_groups_, ad.group); }
+  bool Dead(const AdEntry& ad) const { return Has(dead_groups_, ad.group); }
   int PartOf(const AdIndex* part) const {
     return base_ != nullptr && part == this ? 1 : 0;
   }
@@ -512,7 +541,7 @@ class AdIndex {
                       std::vector<uint32_t>* blocked) const;
   bool AnyKeywordMatches(const GroupEntry& group,
                          const RetrieveScratch::Part& part) const;
-  std::string WhyStatus(const IndexedAd& ad) const;
+  std::string WhyStatus(const AdEntry& ad) const;
 
   int64_t version_ = 0;
   AdIndexStats stats_;
@@ -523,18 +552,20 @@ class AdIndex {
   // refer to one another by their places in these arrays ("local").
   std::vector<AdvertiserEntry> advertisers_;
   std::vector<CampaignEntry> campaigns_;
-  std::vector<GroupEntry> groups_;
-  std::vector<IndexedAd> ads_;
-  std::vector<uint8_t> ad_enabled_;  // [ads]
+  HugeVector<GroupEntry> groups_;
+  HugeVector<AdEntry> ads_;
+  std::vector<Payment> payments_;
+  std::vector<AdTags> tags_;
+  AdTexts texts_;
   std::vector<GroupAd> group_ads_;
   std::vector<PositiveKeyword> positives_;
   std::vector<NegativeKeyword> negatives_;
-  std::vector<std::string> keyword_texts_;
+  std::vector<AdTexts::Handle> keyword_texts_;
   TargetingSet targeting_;
   AdIndexOptions options_;
   KeywordSet keywords_;
   KeywordSet stems_;  // of positives, by_stems() only
-  std::vector<Document> documents_;
+  HugeVector<Document> documents_;
   ConjunctionIndex targeted_;     // of documents_
   KeywordIndex keyword_index_;    // of positives_
   KeywordIndex negatives_index_;  // of negatives_
@@ -542,7 +573,7 @@ class AdIndex {
   ConjunctionIndex vector_targeted_;  // of vectors_, in their order
   CapTable caps_;                     // with the base's
   // Id -> local.
-  Ids by_id_, group_by_id_, campaign_by_id_, advertiser_by_id_;
+  IdTable by_id_, group_by_id_, campaign_by_id_, advertiser_by_id_;
 
   // The rest is empty without a base.
   std::shared_ptr<const AdIndex> base_;

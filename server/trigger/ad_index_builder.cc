@@ -16,8 +16,6 @@
 namespace adrank {
 namespace {
 
-using IdMap = absl::flat_hash_map<std::string, uint32_t>;
-
 bool Enabled(v1::EntityStatus status) {
   return status != v1::ENTITY_STATUS_PAUSED;
 }
@@ -26,12 +24,14 @@ std::string Named(absl::string_view type, absl::string_view id) {
   return absl::StrCat(type, " \"", id, "\"");
 }
 
+// The next of its kind. `id_of` as in IdTable.
+template <typename IdOf>
 absl::Status Register(absl::string_view type, const std::string& id, size_t i,
-                      IdMap* ids) {
+                      const IdOf& id_of, IdTable* ids) {
   if (id.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(type, " without an id"));
   }
-  if (!ids->emplace(id, static_cast<uint32_t>(i)).second) {
+  if (!ids->Add(id, static_cast<uint32_t>(i), id_of)) {
     return absl::InvalidArgumentError(
         absl::StrCat(Named(type, id), ": occurs twice"));
   }
@@ -40,13 +40,13 @@ absl::Status Register(absl::string_view type, const std::string& id, size_t i,
 
 absl::StatusOr<uint32_t> Parent(absl::string_view type, const std::string& id,
                                 absl::string_view parent_type,
-                                const std::string& parent, const IdMap& ids) {
-  const auto it = ids.find(parent);
-  if (it == ids.end()) {
+                                const std::string& parent,
+                                std::optional<uint32_t> found) {
+  if (!found.has_value()) {
     return absl::InvalidArgumentError(absl::StrCat(
         Named(type, id), ": unknown ", Named(parent_type, parent)));
   }
-  return it->second;
+  return *found;
 }
 
 // EXACT before PHRASE before BROAD.
@@ -92,30 +92,41 @@ class AdIndex::Builder {
     RETURN_IF_ERROR(AddCampaigns(catalog));
     RETURN_IF_ERROR(AddGroups(catalog));
     RETURN_IF_ERROR(AddAds(catalog));
+    index_.texts_.EndFilling();
+    index_.keywords_.EndFilling();
+    index_.stems_.EndFilling();
+    index_.positives_.shrink_to_fit();
+    index_.negatives_.shrink_to_fit();
+    index_.keyword_texts_.shrink_to_fit();
     IndexKeywords();
     IndexTargeting();
     IndexVectors();
+    index_.targeting_.EndFilling();
     return absl::OkStatus();
   }
 
  private:
   // The number of an entity: its number in the base, else the next one; local
   // without a base.
-  uint32_t Number(const std::string& id, const Ids AdIndex::*ids,
+  uint32_t Number(const std::string& id,
+                  std::optional<uint32_t> (AdIndex::*find)(absl::string_view)
+                      const,
                   uint32_t* next) const {
     if (base_ != nullptr) {
-      const Ids& known = base_->*ids;
-      const auto it = known.find(id);
-      if (it != known.end()) return it->second;
+      if (const auto known = (base_->*find)(id)) return *known;
     }
     return (*next)++;
   }
 
   absl::Status AddAdvertisers(const v1::Catalog& catalog) {
     for (const v1::Advertiser& a : catalog.advertisers()) {
-      RETURN_IF_ERROR(Register("advertiser", a.id(), index_.advertisers_.size(),
-                               &index_.advertiser_by_id_));
-      const uint32_t number = Number(a.id(), &AdIndex::advertiser_by_id_,
+      RETURN_IF_ERROR(Register(
+          "advertiser", a.id(), index_.advertisers_.size(),
+          [this](uint32_t i) -> absl::string_view {
+            return index_.advertisers_[i].id;
+          },
+          &index_.advertiser_by_id_));
+      const uint32_t number = Number(a.id(), &AdIndex::LocalAdvertiserOf,
                                      &index_.numbers_.advertisers);
       index_.advertisers_.push_back(
           {a.id(), number, Enabled(a.status()), a.reserve_micros()});
@@ -125,15 +136,20 @@ class AdIndex::Builder {
 
   absl::Status AddCampaigns(const v1::Catalog& catalog) {
     for (const v1::Campaign& c : catalog.campaigns()) {
-      RETURN_IF_ERROR(Register("campaign", c.id(), index_.campaigns_.size(),
-                               &index_.campaign_by_id_));
+      RETURN_IF_ERROR(Register(
+          "campaign", c.id(), index_.campaigns_.size(),
+          [this](uint32_t i) -> absl::string_view {
+            return index_.campaigns_[i].id;
+          },
+          &index_.campaign_by_id_));
       CampaignEntry entry;
       entry.id = c.id();
       entry.number =
-          Number(c.id(), &AdIndex::campaign_by_id_, &index_.numbers_.campaigns);
-      ASSIGN_OR_RETURN(entry.advertiser,
-                       Parent("campaign", c.id(), "advertiser",
-                              c.advertiser_id(), index_.advertiser_by_id_));
+          Number(c.id(), &AdIndex::LocalCampaignOf, &index_.numbers_.campaigns);
+      ASSIGN_OR_RETURN(
+          entry.advertiser,
+          Parent("campaign", c.id(), "advertiser", c.advertiser_id(),
+                 index_.LocalAdvertiserOf(c.advertiser_id())));
       entry.advertiser_number = index_.advertisers_[entry.advertiser].number;
       entry.own_enabled = Enabled(c.status());
       entry.enabled =
@@ -157,10 +173,15 @@ class AdIndex::Builder {
   }
 
   absl::Status AddGroups(const v1::Catalog& catalog) {
-    index_.groups_.reserve(static_cast<size_t>(catalog.ad_groups_size()));
-    index_.group_by_id_.reserve(static_cast<size_t>(catalog.ad_groups_size()));
+    const auto groups = static_cast<size_t>(catalog.ad_groups_size());
+    CHECK_LT(groups, kMaxGroups);
+    const auto id_of = [this](uint32_t i) {
+      return index_.texts_.text(index_.groups_[i].id);
+    };
+    index_.groups_.reserve(groups);
+    index_.group_by_id_.Reserve(groups, id_of);
     for (const v1::AdGroup& g : catalog.ad_groups()) {
-      RETURN_IF_ERROR(Register("ad_group", g.id(), index_.groups_.size(),
+      RETURN_IF_ERROR(Register("ad_group", g.id(), index_.groups_.size(), id_of,
                                &index_.group_by_id_));
       if (g.bid_micros() <= 0) {
         return absl::InvalidArgumentError(
@@ -168,17 +189,15 @@ class AdIndex::Builder {
                          g.bid_micros(), " is not positive"));
       }
       GroupEntry entry;
-      entry.id = g.id();
+      entry.id = index_.texts_.AddText(g.id());
       entry.number =
-          Number(g.id(), &AdIndex::group_by_id_, &index_.numbers_.groups);
+          Number(g.id(), &AdIndex::LocalGroupOf, &index_.numbers_.groups);
       entry.bid_micros = g.bid_micros();
-      if (g.bid_type() != v1::BID_TYPE_UNSPECIFIED) {
-        entry.bid_type = g.bid_type();
-      }
-      if (g.conversion_rate() > 0) entry.conversion_rate = g.conversion_rate();
-      ASSIGN_OR_RETURN(entry.campaign,
+      entry.payment = PaymentOf(g);
+      ASSIGN_OR_RETURN(const uint32_t campaign,
                        Parent("ad_group", g.id(), "campaign", g.campaign_id(),
-                              index_.campaign_by_id_));
+                              index_.LocalCampaignOf(g.campaign_id())));
+      entry.campaign = campaign & 0x7fffffffu;
       entry.enabled = Enabled(g.status());
       ASSIGN_OR_RETURN(
           entry.targeting,
@@ -193,13 +212,20 @@ class AdIndex::Builder {
   // Ads are numbered in the order of their ids.
   absl::Status AddAds(const v1::Catalog& catalog) {
     std::vector<const v1::Ad*> ads;
+    ads.reserve(static_cast<size_t>(catalog.ads_size()));
     for (const v1::Ad& ad : catalog.ads()) ads.push_back(&ad);
-    std::sort(ads.begin(), ads.end(), [](const v1::Ad* a, const v1::Ad* b) {
+    const auto before = [](const v1::Ad* a, const v1::Ad* b) {
       return a->id() < b->id();
-    });
+    };
+    // A store's catalogue is in this order already.
+    if (!std::is_sorted(ads.begin(), ads.end(), before)) {
+      std::sort(ads.begin(), ads.end(), before);
+    }
     index_.ads_.reserve(ads.size());
-    index_.by_id_.reserve(ads.size());
+    index_.by_id_.Reserve(ads.size(), [this](uint32_t i) { return AdId(i); });
+    index_.tags_.resize(1);
     for (const v1::Ad* ad : ads) RETURN_IF_ERROR(AddAd(*ad));
+    index_.tags_.shrink_to_fit();
     LinkAdsToGroups();
     return absl::OkStatus();
   }
@@ -219,12 +245,16 @@ class AdIndex::Builder {
   }
 
   void IndexTargeting() {
+    HugeVector<Document>& documents = index_.documents_;
+    documents.reserve(static_cast<size_t>(std::count_if(
+        index_.ads_.begin(), index_.ads_.end(), [this](const AdEntry& ad) {
+          return !index_.groups_[ad.group].has_positives();
+        })));
     for (uint32_t i = 0; i < index_.ads_.size(); ++i) AddDocument(i);
-    std::vector<Document>& documents = index_.documents_;
     std::sort(documents.begin(), documents.end(),
               [](const Document& a, const Document& b) {
-                return std::make_tuple(!a.enabled, -a.value, a.ad) <
-                       std::make_tuple(!b.enabled, -b.value, b.ad);
+                if (a.enabled != b.enabled) return a.enabled > b.enabled;
+                return a.value != b.value ? a.value > b.value : a.ad < b.ad;
               });
     ConjunctionIndex::Builder builder(&index_.targeting_.predicates());
     for (Document& d : documents) {
@@ -250,7 +280,7 @@ class AdIndex::Builder {
     for (size_t i = 0; i < index_.vectors_.size(); ++i) {
       const uint32_t ad = index_.vectors_.ad(i);
       const uint32_t local = base_ == nullptr ? ad : locals.find(ad)->second;
-      const GroupEntry& group = index_.groups_[group_of_ad_[local]];
+      const GroupEntry& group = index_.groups_[index_.ads_[local].group];
       builder.AddDocument(TargetingOf(group, &builder).conjunctions);
     }
     index_.vector_targeted_ = std::move(builder).Build();
@@ -279,7 +309,7 @@ class AdIndex::Builder {
   }
 
   uint32_t Text(const std::string& text) {
-    index_.keyword_texts_.push_back(text);
+    index_.keyword_texts_.push_back(index_.texts_.AddText(text));
     return static_cast<uint32_t>(index_.keyword_texts_.size() - 1);
   }
 
@@ -324,40 +354,53 @@ class AdIndex::Builder {
     return absl::OkStatus();
   }
 
+  absl::string_view AdId(uint32_t local) const {
+    return index_.texts_.id(index_.ads_[local].text);
+  }
+
+  // Its bid type and conversion rate, kept once.
+  uint32_t PaymentOf(const v1::AdGroup& g) {
+    Payment payment = {g.bid_type() != v1::BID_TYPE_UNSPECIFIED
+                           ? g.bid_type()
+                           : v1::BID_TYPE_CPC,
+                       g.conversion_rate() > 0 ? g.conversion_rate() : 1};
+    const auto [it, added] =
+        payments_.try_emplace(std::make_pair(static_cast<int>(payment.bid_type),
+                                             payment.conversion_rate),
+                              static_cast<uint32_t>(index_.payments_.size()));
+    if (added) index_.payments_.push_back(payment);
+    return it->second;
+  }
+
+  // Labels and categories, equal ones kept once.
+  uint32_t TagsOf(const v1::Ad& ad) {
+    AdTags tags = AdTags::Of(ad);
+    if (tags.empty()) return 0;
+    const auto [it, added] =
+        tags_.try_emplace(std::make_pair(tags.labels, tags.categories),
+                          static_cast<uint32_t>(index_.tags_.size()));
+    if (added) index_.tags_.push_back(std::move(tags));
+    return it->second;
+  }
+
   absl::Status AddAd(const v1::Ad& ad) {
-    RETURN_IF_ERROR(
-        Register("ad", ad.id(), index_.ads_.size(), &index_.by_id_));
-    IndexedAd entry;
-    ASSIGN_OR_RETURN(entry.group,
+    const auto local = static_cast<uint32_t>(index_.ads_.size());
+    RETURN_IF_ERROR(Register(
+        "ad", ad.id(), local, [this](uint32_t i) { return AdId(i); },
+        &index_.by_id_));
+    ASSIGN_OR_RETURN(const uint32_t group,
                      Parent("ad", ad.id(), "ad_group", ad.ad_group_id(),
-                            index_.group_by_id_));
-    const GroupEntry& group = index_.groups_[entry.group];
-    const CampaignEntry& campaign = index_.campaigns_[group.campaign];
-    entry.snapshot.set_ad_id(ad.id());
-    entry.snapshot.set_ad_group_id(group.id);
-    entry.snapshot.set_campaign_id(campaign.id);
-    entry.snapshot.set_advertiser_id(
-        index_.advertisers_[campaign.advertiser].id);
-    *entry.snapshot.mutable_attributes() = ad.attributes();
-    entry.encoded = std::make_shared<const EncodedAd>(EncodeAd(entry.snapshot));
-    entry.landing_url = ad.landing_url();
-    entry.bid_micros = group.bid_micros;
-    entry.bid_type = group.bid_type;
-    entry.conversion_rate = group.conversion_rate;
-    entry.reserve_micros =
-        index_.advertisers_[campaign.advertiser].reserve_micros;
-    if (ad.quality() > 0) entry.quality = static_cast<float>(ad.quality());
-    entry.tags = AdTags::Of(ad);
-    group_of_ad_.push_back(entry.group);
-    entry.group = group.number;
-    entry.campaign = campaign.number;
-    entry.advertiser = campaign.advertiser_number;
+                            index_.LocalGroupOf(ad.ad_group_id())));
+    AdEntry& entry = index_.ads_.emplace_back();
+    entry.text = index_.texts_.AddAd(ad);
+    entry.group = group & 0x7fffffffu;
+    entry.enabled = Enabled(ad.status());
+    entry.quality = ad.quality() > 0 ? static_cast<float>(ad.quality()) : 1;
+    entry.tags = TagsOf(ad);
     const uint32_t number =
-        Number(ad.id(), &AdIndex::by_id_, &index_.numbers_.ads);
+        Number(ad.id(), &AdIndex::LocalAdOf, &index_.numbers_.ads);
     if (base_ != nullptr) index_.ad_numbers_.push_back(number);
     AddCaps(CapLevel::kAd, number, ad);
-    index_.ads_.push_back(std::move(entry));
-    index_.ad_enabled_.push_back(Enabled(ad.status()));
     if (ad.embedding().empty()) return absl::OkStatus();
     return Annotate(
         vectors_.Add(number, absl::MakeConstSpan(ad.embedding().data(),
@@ -365,25 +408,26 @@ class AdIndex::Builder {
         Named("ad", ad.id()));
   }
 
-  // Counting sort of the enabled ads by group.
+  // Counting sort of the enabled ads by group, of groups with keywords.
   void LinkAdsToGroups() {
-    std::vector<GroupEntry>& groups = index_.groups_;
-    for (size_t i = 0; i < index_.ads_.size(); ++i) {
-      GroupEntry& g = groups[group_of_ad_[i]];
-      ++(index_.ad_enabled_[i] ? g.ads_end : g.paused_ads);
+    HugeVector<GroupEntry>& groups = index_.groups_;
+    for (const AdEntry& ad : index_.ads_) {
+      GroupEntry& g = groups[ad.group];
+      ++(ad.enabled ? g.enabled_ads : g.paused_ads);
     }
     uint32_t next = 0;
     for (GroupEntry& g : groups) {
       g.ads_begin = next;
-      next += g.ads_end;
-      g.ads_end = g.ads_begin;
+      if (g.has_positives()) next += g.enabled_ads;
     }
     index_.group_ads_.resize(next);
+    std::vector<uint32_t> filled(groups.size(), 0);
     for (size_t i = 0; i < index_.ads_.size(); ++i) {
-      if (!index_.ad_enabled_[i]) continue;
-      GroupEntry& g = groups[group_of_ad_[i]];
-      index_.group_ads_[g.ads_end++] = {NumberOf(static_cast<uint32_t>(i)),
-                                        index_.ads_[i].quality};
+      const AdEntry& ad = index_.ads_[i];
+      const GroupEntry& g = groups[ad.group];
+      if (!ad.enabled || !g.has_positives()) continue;
+      index_.group_ads_[g.ads_begin + filled[ad.group]++] = {
+          NumberOf(static_cast<uint32_t>(i)), ad.quality};
     }
   }
 
@@ -392,19 +436,19 @@ class AdIndex::Builder {
   }
 
   void AddDocument(uint32_t ad) {
-    const uint32_t number = group_of_ad_[ad];
-    const GroupEntry& group = index_.groups_[number];
-    if (group.positives_begin != group.positives_end) return;
+    const AdEntry& entry = index_.ads_[ad];
+    const GroupEntry& group = index_.groups_[entry.group];
+    if (group.has_positives()) return;
     const CampaignEntry& campaign = index_.campaigns_[group.campaign];
     const bool plain = campaign.start_ms == 0 && campaign.end_ms == 0 &&
                        campaign.negatives_begin == campaign.negatives_end &&
                        group.negatives_begin == group.negatives_end;
-    const bool enabled =
-        index_.ad_enabled_[ad] && group.enabled && campaign.enabled;
+    const bool enabled = entry.enabled && group.enabled && campaign.enabled;
     const double value = index_.ValueOf(group, group.bid_micros) *
-                         static_cast<double>(index_.ads_[ad].quality);
-    index_.documents_.push_back({value, group.bid_micros, ad, number,
-                                 campaign.number, enabled, plain, false});
+                         static_cast<double>(entry.quality);
+    index_.documents_.push_back({value, group.bid_micros, ad,
+                                 uint32_t{entry.group} & (kMaxGroups - 1),
+                                 enabled, plain, false});
   }
 
   // Of a campaign and an ad group together, normalised once per pair.
@@ -430,7 +474,10 @@ class AdIndex::Builder {
   AdIndex& index_;
   const AdIndex* const base_;
   std::unique_ptr<Stemmer> stemmer_;
-  std::vector<uint32_t> group_of_ad_;  // [ads], into groups_
+  absl::flat_hash_map<std::pair<int, double>, uint32_t> payments_;
+  absl::flat_hash_map<std::pair<std::vector<uint64_t>, std::vector<uint64_t>>,
+                      uint32_t>
+      tags_;
   absl::flat_hash_map<uint64_t, DocumentTargeting> targetings_;
   VectorIndex::Builder vectors_;
 };
@@ -443,7 +490,7 @@ void AdIndex::CountOwn() {
   stats_.servable_ads = 0;
   for (const GroupEntry& g : groups_) {
     if (g.enabled && campaigns_[g.campaign].enabled) {
-      stats_.servable_ads += g.ads_end - g.ads_begin;
+      stats_.servable_ads += g.enabled_ads;
     }
   }
 }

@@ -14,19 +14,20 @@ std::vector<std::string> AdIndex::GroupsOf(
   bool any_campaign = false;
   for (const v1::EntityKey& key : entities) {
     if (key.type() == v1::ENTITY_TYPE_AD) {
-      const auto it = by_id_.find(key.id());
-      if (it != by_id_.end()) ids.push_back(group_id(ads_[it->second].group));
+      if (const auto ad = LocalAdOf(key.id())) {
+        ids.push_back(std::string(group_id(ads_[*ad].group)));
+      }
     } else if (key.type() == v1::ENTITY_TYPE_AD_GROUP) {
-      if (group_by_id_.contains(key.id())) ids.push_back(key.id());
+      if (LocalGroupOf(key.id()).has_value()) ids.push_back(key.id());
     } else if (key.type() == v1::ENTITY_TYPE_CAMPAIGN) {
-      const auto it = campaign_by_id_.find(key.id());
-      if (it == campaign_by_id_.end()) continue;
-      campaigns[it->second] = any_campaign = true;
+      const auto campaign = LocalCampaignOf(key.id());
+      if (!campaign.has_value()) continue;
+      campaigns[*campaign] = any_campaign = true;
     } else {
-      const auto it = advertiser_by_id_.find(key.id());
-      if (it == advertiser_by_id_.end()) continue;
+      const auto advertiser = LocalAdvertiserOf(key.id());
+      if (!advertiser.has_value()) continue;
       for (size_t c = 0; c < campaigns_.size(); ++c) {
-        if (campaigns_[c].advertiser == it->second) {
+        if (campaigns_[c].advertiser == *advertiser) {
           campaigns[c] = any_campaign = true;
         }
       }
@@ -34,7 +35,9 @@ std::vector<std::string> AdIndex::GroupsOf(
   }
   for (const GroupEntry& group : groups_) {
     if (!any_campaign) break;
-    if (campaigns[group.campaign]) ids.push_back(group.id);
+    if (campaigns[group.campaign]) {
+      ids.push_back(std::string(texts_.text(group.id)));
+    }
   }
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
@@ -60,7 +63,7 @@ void AdIndex::MarkDead(const CatalogChanges& changes) {
     dead_groups_[group / 64] |= uint64_t{1} << (group % 64);
   };
   for (const std::string& id : base_->GroupsOf(changes.keys)) {
-    mark(base_->group_by_id_.find(id)->second);
+    mark(*base_->LocalGroupOf(id));
   }
   for (const GroupEntry& group : groups_) {
     if (group.number < groups) mark(group.number);
@@ -74,11 +77,10 @@ void AdIndex::RankNewAds() {
   const auto& base = base_->ads_;
   for (size_t i = 0; i < ads_.size(); ++i) {
     if (ad_numbers_[i] < first) continue;
-    const std::string& id = ads_[i].snapshot.ad_id();
     const auto it =
-        std::lower_bound(base.begin(), base.end(), id,
-                         [](const IndexedAd& ad, const std::string& id) {
-                           return ad.snapshot.ad_id() < id;
+        std::lower_bound(base.begin(), base.end(), texts_.id(ads_[i].text),
+                         [this](const AdEntry& ad, absl::string_view id) {
+                           return base_->texts_.id(ad.text) < id;
                          });
     new_ad_ranks_[ad_numbers_[i] - first] =
         static_cast<uint32_t>(it - base.begin());
@@ -94,7 +96,7 @@ void AdIndex::CountOnBase(const CatalogChanges& changes) {
   for (size_t i = 0; i < base_->groups_.size(); ++i) {
     if (!Has(dead_groups_, static_cast<uint32_t>(i))) continue;
     const GroupEntry& group = base_->groups_[i];
-    const uint32_t enabled = group.ads_end - group.ads_begin;
+    const uint32_t enabled = group.enabled_ads;
     --stats_.live_ad_groups;
     stats_.ads -= enabled + group.paused_ads;
     if (group.enabled && base_->campaigns_[group.campaign].enabled) {
@@ -106,11 +108,12 @@ void AdIndex::CountOnBase(const CatalogChanges& changes) {
   stats_.live_advertisers = numbers_.advertisers;
   for (const v1::EntityKey& key : changes.keys) {
     if (key.type() == v1::ENTITY_TYPE_CAMPAIGN) {
-      stats_.live_campaigns -= base_->campaign_by_id_.contains(key.id()) &&
-                               !campaign_by_id_.contains(key.id());
+      stats_.live_campaigns -= base_->LocalCampaignOf(key.id()).has_value() &&
+                               !LocalCampaignOf(key.id()).has_value();
     } else if (key.type() == v1::ENTITY_TYPE_ADVERTISER) {
-      stats_.live_advertisers -= base_->advertiser_by_id_.contains(key.id()) &&
-                                 !advertiser_by_id_.contains(key.id());
+      stats_.live_advertisers -=
+          base_->LocalAdvertiserOf(key.id()).has_value() &&
+          !LocalAdvertiserOf(key.id()).has_value();
     }
   }
 }

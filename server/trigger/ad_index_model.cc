@@ -30,8 +30,8 @@ size_t AdIndex::documents() const {
 void AdIndex::ForEachKeywordAd(absl::FunctionRef<void(uint32_t ad)> f) const {
   for (uint32_t i = 0; i < ads_.size(); ++i) {
     const GroupEntry& group = GroupOf(ads_[i]);
-    if (group.positives_begin == group.positives_end || !ad_enabled_[i] ||
-        !group.enabled || !campaigns_[group.campaign].enabled) {
+    if (!group.has_positives() || !ads_[i].enabled || !group.enabled ||
+        !campaigns_[group.campaign].enabled) {
       continue;
     }
     f(base_ == nullptr ? i : ad_numbers_[i]);
@@ -90,7 +90,9 @@ bool AdIndex::EligibleIn(const AdIndex& part, uint32_t ad,
   if (holder != &part) return false;
   const AdmissionTerms* terms = scratch->terms;
   const bool open =
-      terms == nullptr || !terms->Closed(part.ads_[local].campaign);
+      terms == nullptr ||
+      !terms->Closed(
+          part.campaigns_[part.GroupOf(part.ads_[local]).campaign].number);
   if (open) return Eligible(ad, request, scratch);
   if (closed != nullptr) {
     scratch->terms = nullptr;

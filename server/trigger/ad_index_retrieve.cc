@@ -55,14 +55,15 @@ v1::NoAdReason EmptyReason(const Retrieval& retrieval) {
 }
 
 double AdIndex::ValueOf(const GroupEntry& group, int64_t bid_micros) const {
-  return ClickValue(group.bid_type, bid_micros, group.conversion_rate,
+  const Payment& payment = payments_[group.payment];
+  return ClickValue(payment.bid_type, bid_micros, payment.conversion_rate,
                     options_.mean_pctr);
 }
 
 double AdIndex::ValueOf(uint32_t ad, int64_t bid_micros) const {
-  const IndexedAd& entry = this->ad(ad);
-  return ClickValue(entry.bid_type, bid_micros, entry.conversion_rate,
-                    options_.mean_pctr) *
+  const auto [part, local] = PlaceOf(ad);
+  const AdEntry& entry = part->ads_[local];
+  return part->ValueOf(part->GroupOf(entry), bid_micros) *
          static_cast<double>(entry.quality);
 }
 
@@ -198,8 +199,8 @@ void AdIndex::ResolvePart(const RetrieveRequest& request,
 bool AdIndex::Eligible(uint32_t ad, const RetrieveRequest& request,
                        RetrieveScratch* scratch) const {
   const auto [part, local] = PlaceOf(ad);
-  const IndexedAd& entry = part->ads_[local];
-  if (!part->ad_enabled_[local] || (part != this && Dead(entry))) return false;
+  const AdEntry& entry = part->ads_[local];
+  if (!entry.enabled || (part != this && Dead(entry))) return false;
   const GroupEntry& group = part->GroupOf(entry);
   RetrieveScratch::Part& resolved = scratch->parts[PartOf(part)];
   if (!part->MatchTargeting(group, &resolved.context) ||
@@ -208,8 +209,9 @@ bool AdIndex::Eligible(uint32_t ad, const RetrieveRequest& request,
   }
   if (BlocksAd(ad, *scratch)) return false;
   const AdmissionTerms* terms = scratch->terms;
-  return terms == nullptr || (!terms->Closed(entry.campaign) &&
-                              !terms->Capped(ad, entry.group, entry.campaign));
+  if (terms == nullptr) return true;
+  const uint32_t campaign = part->campaigns_[group.campaign].number;
+  return !terms->Closed(campaign) && !terms->Capped(ad, group.number, campaign);
 }
 
 void AdIndex::ResolveBlocked(const RetrieveRequest& request,
@@ -331,7 +333,8 @@ bool AdIndex::AddDocument(const Document& document, size_t end,
   match.value = document.value;
   const AdmissionTerms* terms = search.scratch->terms;
   if (terms != nullptr &&
-      FilterByTerms(terms, match, group.number, document.campaign, out)) {
+      FilterByTerms(terms, match, group.number,
+                    campaigns_[group.campaign].number, out)) {
     return true;
   }
   out->matches.push_back(match);
@@ -340,8 +343,8 @@ bool AdIndex::AddDocument(const Document& document, size_t end,
 
 bool AdIndex::BlocksAd(uint32_t number, const RetrieveScratch& scratch) const {
   if (scratch.blocked_tags.empty()) return false;
-  const IndexedAd& entry = ad(number);
-  return scratch.blocked_tags.Blocks(entry.snapshot.ad_id(), entry.tags.get());
+  const IndexedAd entry = ad(number);
+  return scratch.blocked_tags.Blocks(entry.id, entry.tags);
 }
 
 std::optional<Veto> AdIndex::VetoGroup(
@@ -368,18 +371,19 @@ std::optional<Veto> AdIndex::VetoGroup(
 void AdIndex::AddGroup(const GroupEntry& group, const AdMatch& match,
                        const Search& search) const {
   Retrieval* out = search.out;
-  const uint32_t enabled = group.ads_end - group.ads_begin;
-  out->matched += enabled + group.paused_ads;
+  out->matched += group.enabled_ads + group.paused_ads;
   Filter(Veto::kStatus, group.paused_ads, out);
-  if (enabled == 0) return;
+  if (group.enabled_ads == 0) return;
   const auto veto =
       VetoGroup(group, search.time_ms, *search.scratch, *search.part);
   const uint32_t campaign = campaigns_[group.campaign].number;
   const double value = ValueOf(group, match.bid_micros);
   AdMatch one = match;
-  for (uint32_t i = group.ads_begin; i < group.ads_end; ++i) {
-    one.ad = group_ads_[i].ad;
-    one.value = value * static_cast<double>(group_ads_[i].quality);
+  const absl::Span<const GroupAd> ads(&group_ads_[group.ads_begin],
+                                      group.enabled_ads);
+  for (const GroupAd& ad : ads) {
+    one.ad = ad.ad;
+    one.value = value * static_cast<double>(ad.quality);
     // The first veto in the enum's order is the one that counts.
     if (veto.value_or(Veto::kNegativeKeyword) > Veto::kBlocked &&
         BlocksAd(one.ad, *search.scratch)) {

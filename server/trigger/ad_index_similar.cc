@@ -146,14 +146,14 @@ bool AdIndex::Admit(const AdIndex& part, uint32_t vector,
                     Retrieval* out) const {
   const uint32_t ad = part.vectors_.ad(vector);
   const auto [holder, local] = PlaceOf(ad);
-  const IndexedAd& entry = holder->ads_[local];
+  const AdEntry& entry = holder->ads_[local];
   // The vector of an ad that has changed is the changes'.
   if (holder != &part || (holder != this && Dead(entry))) return false;
   const GroupEntry& group = part.GroupOf(entry);
   RetrieveScratch::Part& resolved = scratch->parts[PartOf(&part)];
   if (!part.MatchTargeting(group, &resolved.context)) return false;
   std::optional<Veto> veto;
-  if (!part.ad_enabled_[local]) {
+  if (!entry.enabled) {
     veto = Veto::kStatus;
   } else {
     veto =
@@ -164,16 +164,17 @@ bool AdIndex::Admit(const AdIndex& part, uint32_t vector,
     veto = Veto::kBlocked;
   }
   if (!veto.has_value() && scratch->terms != nullptr) {
-    if (scratch->terms->Closed(entry.campaign)) {
+    const uint32_t campaign = part.campaigns_[group.campaign].number;
+    if (scratch->terms->Closed(campaign)) {
       veto = Veto::kBudget;
       if (out != nullptr) {
-        out->closed_campaigns.push_back(entry.campaign);
+        out->closed_campaigns.push_back(campaign);
         AdMatch& match = out->closed.emplace_back();
         match.ad = ad;
         match.similarity =
             part.vectors_.Similarity(vector, scratch->query_vector);
       }
-    } else if (scratch->terms->Capped(ad, entry.group, entry.campaign)) {
+    } else if (scratch->terms->Capped(ad, group.number, campaign)) {
       veto = Veto::kFrequencyCap;
     }
   }
@@ -190,7 +191,7 @@ bool AdIndex::Admit(const AdIndex& part, uint32_t vector,
 bool AdIndex::OnlySimilar(uint32_t ad, const RetrieveScratch& scratch) const {
   const auto [part, local] = PlaceOf(ad);
   const GroupEntry& group = part->GroupOf(part->ads_[local]);
-  return group.positives_begin != group.positives_end &&
+  return group.has_positives() &&
          !part->AnyKeywordMatches(group, scratch.parts[PartOf(part)]);
 }
 

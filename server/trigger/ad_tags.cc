@@ -19,11 +19,10 @@ bool Has(const std::vector<uint64_t>& hashes, uint64_t hash) {
 
 }  // namespace
 
-std::shared_ptr<const AdTags> AdTags::Of(const v1::Ad& ad) {
-  if (ad.exclusion_labels().empty() && ad.categories().empty()) return nullptr;
-  auto tags = std::make_shared<AdTags>();
-  SetHashes(ad.exclusion_labels(), &tags->labels);
-  SetHashes(ad.categories(), &tags->categories);
+AdTags AdTags::Of(const v1::Ad& ad) {
+  AdTags tags;
+  SetHashes(ad.exclusion_labels(), &tags.labels);
+  SetHashes(ad.categories(), &tags.categories);
   return tags;
 }
 
@@ -34,7 +33,7 @@ void BlockedTags::Set(const Texts* ad_ids, const Texts* categories) {
   if (categories != nullptr) SetHashes(*categories, &categories_);
 }
 
-bool BlockedTags::Blocks(const std::string& ad_id, const AdTags* tags) const {
+bool BlockedTags::Blocks(absl::string_view ad_id, const AdTags* tags) const {
   if (!ads_.empty() && Has(ads_, Hash64(ad_id))) return true;
   if (tags == nullptr || categories_.empty()) return false;
   return std::any_of(tags->categories.begin(), tags->categories.end(),

@@ -3,9 +3,9 @@
 #define ADRANK_SERVER_TRIGGER_AD_TAGS_H_
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "google/protobuf/repeated_field.h"
 #include "proto/catalog.pb.h"
 
@@ -16,8 +16,8 @@ struct AdTags {
   std::vector<uint64_t> labels;      // Ad.exclusion_labels
   std::vector<uint64_t> categories;  // Ad.categories
 
-  // Null when the ad has neither.
-  static std::shared_ptr<const AdTags> Of(const v1::Ad& ad);
+  static AdTags Of(const v1::Ad& ad);
+  bool empty() const { return labels.empty() && categories.empty(); }
 };
 
 // RankRequest.blocked_ad_ids and blocked_categories. Reused, one a thread.
@@ -28,7 +28,7 @@ class BlockedTags {
   // Null: none.
   void Set(const Texts* ad_ids, const Texts* categories);
   bool empty() const { return ads_.empty() && categories_.empty(); }
-  bool Blocks(const std::string& ad_id, const AdTags* tags) const;
+  bool Blocks(absl::string_view ad_id, const AdTags* tags) const;
 
  private:
   std::vector<uint64_t> ads_, categories_;  // hashes, sorted

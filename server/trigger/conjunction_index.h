@@ -110,7 +110,10 @@ class ConjunctionIndex::Builder {
   // The next document, which matches when one of the conjunctions is true.
   void AddDocument(absl::Span<const Conjunction> conjunctions);
 
-  ConjunctionIndex Build() &&;
+  // So many conjunctions are indexed by several threads, to the same index;
+  // fewer take one a tenth of a second.
+  static constexpr size_t kParallelFrom = size_t{1} << 20;
+  ConjunctionIndex Build(size_t parallel_from = kParallelFrom) &&;
 
  private:
   // A conjunction of a document, and where it hangs: the list itself, or
@@ -122,7 +125,7 @@ class ConjunctionIndex::Builder {
   };
   static constexpr uint32_t kInSet = 1u << 31;
 
-  void CountUses();
+  void CountUses(size_t parts);
   uint32_t Cost(Literal literal) const;
   uint32_t AccessOf(Conjunction conjunction) const;
   // Calls f with the number of each list that a posting hangs in.

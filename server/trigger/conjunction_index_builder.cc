@@ -1,11 +1,32 @@
 // ConjunctionIndex::Builder: counts, chooses access predicates, fills lists.
 #include <algorithm>
+#include <thread>
 #include <utility>
+#include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "base/log.h"
 #include "server/trigger/conjunction_index.h"
 
 namespace adrank {
+namespace {
+
+// More wait for memory.
+constexpr unsigned kMaxThreads = 4;
+
+// f(part, begin, end) of [0, n) cut into `parts`, each on a thread of its own.
+void InParts(size_t parts, size_t n,
+             absl::FunctionRef<void(size_t, size_t, size_t)> f) {
+  std::vector<std::thread> threads;
+  for (size_t part = 1; part < parts; ++part) {
+    threads.emplace_back(
+        [=] { f(part, n * part / parts, n * (part + 1) / parts); });
+  }
+  f(0, 0, n / parts);
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
 
 ConjunctionIndex::Builder::Builder(const PredicateSet* predicates)
     : predicates_(*predicates) {
@@ -36,17 +57,27 @@ void ConjunctionIndex::Builder::AddDocument(
   }
 }
 
-void ConjunctionIndex::Builder::CountUses() {
-  uses_.assign(predicates_.symbols(), 0);
-  for (const Literal literal : index_.literals_) {
-    if (literal.negated()) continue;
-    if (!literal.general()) {
-      ++uses_[literal.number()];
-    } else if (!predicates_.is_range(literal)) {
-      const auto set = predicates_.set(literal);
-      if (set.size() > kMaxAccessSymbols) continue;
-      for (const uint32_t symbol : set) ++uses_[symbol];
+void ConjunctionIndex::Builder::CountUses(size_t parts) {
+  std::vector<std::vector<uint32_t>> uses(parts);
+  const HugeVector<Literal>& literals = index_.literals_;
+  InParts(parts, literals.size(), [&](size_t part, size_t begin, size_t end) {
+    std::vector<uint32_t>& own = uses[part];
+    own.assign(predicates_.symbols(), 0);
+    for (size_t i = begin; i < end; ++i) {
+      const Literal literal = literals[i];
+      if (literal.negated()) continue;
+      if (!literal.general()) {
+        ++own[literal.number()];
+      } else if (!predicates_.is_range(literal)) {
+        const auto set = predicates_.set(literal);
+        if (set.size() > kMaxAccessSymbols) continue;
+        for (const uint32_t symbol : set) ++own[symbol];
+      }
     }
+  });
+  uses_ = std::move(uses[0]);
+  for (size_t part = 1; part < parts; ++part) {
+    for (size_t s = 0; s < uses_.size(); ++s) uses_[s] += uses[part][s];
   }
 }
 
@@ -105,31 +136,51 @@ RequirementMask ConjunctionIndex::Builder::MaskOf(
   }
 }
 
-ConjunctionIndex ConjunctionIndex::Builder::Build() && {
-  CountUses();
+ConjunctionIndex ConjunctionIndex::Builder::Build(size_t parallel_from) && {
+  const size_t parts =
+      postings_.size() < parallel_from
+          ? 1
+          : std::clamp(std::thread::hardware_concurrency(), 1u, kMaxThreads);
+  index_.literals_.shrink_to_fit();
+  CountUses(parts);
   index_.symbols_ = predicates_.symbols();
   index_.attributes_ = predicates_.attributes();
-  // Sizes, then places, of lists; each non-empty one ends with a kEnd.
   std::vector<uint32_t>& lists = index_.lists_;
   lists.assign(index_.symbols_ + index_.attributes_ + 1, 0);
-  for (Posting& p : postings_) {
-    p.list = AccessOf(p.conjunction);
-    ForEachList(p, [&](uint32_t list) { ++lists[list]; });
-  }
+  // [parts][lists]: how many entries a part of the postings has in a list, then
+  // where its next one goes.
+  std::vector<std::vector<uint32_t>> next(parts);
+  InParts(parts, postings_.size(), [&](size_t part, size_t begin, size_t end) {
+    next[part].assign(lists.size(), 0);
+    for (size_t i = begin; i < end; ++i) {
+      Posting& p = postings_[i];
+      p.list = AccessOf(p.conjunction);
+      ForEachList(p, [&](uint32_t list) { ++next[part][list]; });
+    }
+  });
+  // Places of lists; each non-empty one ends with a kEnd.
   uint64_t size = 0;
-  for (uint32_t& list : lists) {
-    const uint64_t entries = list;
-    list = entries == 0 ? kEnd : static_cast<uint32_t>(size);
-    size += entries == 0 ? 0 : entries + 1;
+  for (size_t list = 0; list < lists.size(); ++list) {
+    const uint64_t first = size;
+    for (size_t part = 0; part < parts; ++part) {
+      const uint32_t entries = next[part][list];
+      next[part][list] = static_cast<uint32_t>(size);
+      size += entries;
+    }
+    lists[list] = size == first ? kEnd : static_cast<uint32_t>(first);
+    size += size == first ? 0 : 1;
+    CHECK_LT(size, uint64_t{kEnd}) << "too many conjunctions";
   }
-  CHECK_LT(size, uint64_t{kEnd}) << "too many conjunctions";
   index_.entries_.assign(size, Entry{kEnd, kTrue, {}});
-  std::vector<uint32_t> next = lists;
-  for (const Posting& p : postings_) {
-    const Entry entry = {p.document, p.conjunction, MaskOf(p.conjunction)};
-    ForEachList(p,
-                [&](uint32_t list) { index_.entries_[next[list]++] = entry; });
-  }
+  InParts(parts, postings_.size(), [&](size_t part, size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      const Posting& p = postings_[i];
+      const Entry entry = {p.document, p.conjunction, MaskOf(p.conjunction)};
+      ForEachList(p, [&](uint32_t list) {
+        index_.entries_[next[part][list]++] = entry;
+      });
+    }
+  });
   return std::move(index_);
 }
 

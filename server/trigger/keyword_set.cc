@@ -29,6 +29,12 @@ uint32_t KeywordSet::AddWords(absl::Span<const std::string> words) {
   return it->second;
 }
 
+void KeywordSet::EndFilling() {
+  texts_ = {};
+  entries_.shrink_to_fit();
+  tokens_.shrink_to_fit();
+}
+
 void KeywordSet::Resolve(absl::string_view query, ResolvedQuery* out) const {
   out->tokens.clear();
   out->signature = 0;

@@ -35,6 +35,9 @@ class KeywordSet {
   // The same of words that are known already.
   uint32_t AddWords(absl::Span<const std::string> words);
 
+  // No Add follows: frees what only Add needs.
+  void EndFilling();
+
   size_t size() const { return entries_.size(); }
   size_t words() const { return ids_.size(); }
   // The words of a keyword in order, as numbers below words().

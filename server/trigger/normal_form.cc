@@ -82,20 +82,20 @@ bool TargetingSet::AppendConjunction(uint32_t node, bool negated,
   const Node& n = nodes_[node];
   if (n.is_leaf()) {
     // No value at all: false.
-    if (n.leaf.general() && !predicates_.is_range(n.leaf) &&
-        predicates_.set(n.leaf).empty()) {
+    if (n.leaf().general() && !predicates_.is_range(n.leaf()) &&
+        predicates_.set(n.leaf()).empty()) {
       return negated;
     }
-    out->push_back(negated ? n.leaf.Negation() : n.leaf);
+    out->push_back(negated ? n.leaf().Negation() : n.leaf());
     return true;
   }
-  const bool negate_children = negated != (n.op == Op::kNoneOf);
-  const bool conjunction = negated == (n.op == Op::kAnyOf);
+  const bool negate_children = negated != (n.op() == Op::kNoneOf);
+  const bool conjunction = negated == (n.op() == Op::kAnyOf);
   // One alternative is itself; none is false.
-  if (!conjunction && (node + 1 == n.end || nodes_[node + 1].end != n.end)) {
+  if (!conjunction && (node + 1 == End(node) || End(node + 1) != End(node))) {
     return false;
   }
-  for (uint32_t child = node + 1; child < n.end; child = nodes_[child].end) {
+  for (uint32_t child = node + 1; child < End(node); child = End(child)) {
     if (!AppendConjunction(child, negate_children, out)) return false;
   }
   return true;
@@ -106,17 +106,17 @@ std::optional<std::vector<Literals>> TargetingSet::Normalize(
   const Node& n = nodes_[node];
   if (n.is_leaf()) {
     // No value at all: false.
-    if (n.leaf.general() && !predicates_.is_range(n.leaf) &&
-        predicates_.set(n.leaf).empty()) {
+    if (n.leaf().general() && !predicates_.is_range(n.leaf()) &&
+        predicates_.set(n.leaf()).empty()) {
       return Disjunction(negated ? 1 : 0);
     }
-    return Disjunction{{negated ? n.leaf.Negation() : n.leaf}};
+    return Disjunction{{negated ? n.leaf().Negation() : n.leaf()}};
   }
   // none_of is all_of the negations.
-  const bool negate_children = negated != (n.op == Op::kNoneOf);
-  const bool conjunction = negated == (n.op == Op::kAnyOf);
+  const bool negate_children = negated != (n.op() == Op::kNoneOf);
+  const bool conjunction = negated == (n.op() == Op::kAnyOf);
   Disjunction result(conjunction ? 1 : 0);
-  for (uint32_t child = node + 1; child < n.end; child = nodes_[child].end) {
+  for (uint32_t child = node + 1; child < End(node); child = End(child)) {
     std::optional<Disjunction> next = Normalize(child, negate_children);
     if (!next.has_value()) return std::nullopt;
     if (!conjunction) {

@@ -91,6 +91,9 @@ class PredicateSet {
   // True when one of the attribute's numbers lies in [min, max].
   Literal Range(uint32_t attribute, double min, double max);
 
+  // No InSet or Range follows: frees what only they need.
+  void EndFilling() { interned_ = {}; }
+
   size_t attributes() const { return general_on_.size(); }
   size_t symbols() const { return attribute_of_.size(); }
 

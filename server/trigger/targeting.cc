@@ -16,37 +16,46 @@ namespace {
 // 2 * stamp + 1 fits a verdict.
 constexpr uint32_t kMaxStamp = 1u << 31;
 
-// Same expression, same bytes: strings and numbers are length- or width-framed.
-std::string Bytes(const v1::TargetingExpression& expression) {
-  std::string bytes;
-  expression.SerializeToString(&bytes);
-  return bytes;
-}
-
 }  // namespace
 
 // A list of nothing is true: expression kAlways.
 TargetingSet::TargetingSet() {
-  nodes_.push_back({Op::kAllOf, 1});
+  nodes_.push_back(Node::List(Op::kAllOf, 1));
   roots_.push_back(0);
-  expressions_.emplace(std::string(), kAlways);
+  expressions_.emplace(Hash128(""), kAlways);
 }
 
 absl::StatusOr<uint32_t> TargetingSet::Add(
     const v1::TargetingExpression& expression) {
-  std::string bytes = Bytes(expression);
-  if (const auto it = expressions_.find(bytes); it != expressions_.end()) {
+  // Same expression, same bytes: strings and numbers are length- or
+  // width-framed.
+  expression.SerializeToString(&scratch_);
+  const Hash128Value hash = Hash128(scratch_);
+  if (const auto it = expressions_.find(hash); it != expressions_.end()) {
     return it->second;
   }
   const auto root = static_cast<uint32_t>(nodes_.size());
   if (absl::Status s = Compile(expression, 1, root); !s.ok()) {
-    nodes_.resize(root);
+    nodes_.erase(nodes_.begin() + root, nodes_.end());
     return s;
   }
   const auto number = static_cast<uint32_t>(roots_.size());
   roots_.push_back(root);
-  expressions_.emplace(std::move(bytes), number);
+  expressions_.emplace(hash, number);
   return number;
+}
+
+void TargetingSet::EndFilling() {
+  expressions_ = {};
+  std::string().swap(scratch_);
+  nodes_.shrink_to_fit();
+  roots_.shrink_to_fit();
+  predicates_.EndFilling();
+}
+
+size_t TargetingSet::bytes() const {
+  return nodes_.capacity() * sizeof(Node) +
+         roots_.capacity() * sizeof(uint32_t) + predicates_.bytes();
 }
 
 absl::Status TargetingSet::Compile(const v1::TargetingExpression& expression,
@@ -67,7 +76,7 @@ absl::Status TargetingSet::Compile(const v1::TargetingExpression& expression,
     case v1::TargetingExpression::kNoneOf:
       return CompileList(Op::kNoneOf, expression.none_of(), depth, root);
     case v1::TargetingExpression::NODE_NOT_SET:
-      nodes_.push_back({Op::kAllOf, static_cast<uint32_t>(nodes_.size() + 1)});
+      nodes_.push_back(Node::List(Op::kAllOf, 1));
       return absl::OkStatus();
     default:
       return Annotate(CompileLeaf(expression), "targeting");
@@ -94,19 +103,36 @@ absl::Status TargetingSet::CompileLeaf(
   }
 }
 
-void TargetingSet::AddLeaf(Op op, Literal leaf) {
-  nodes_.push_back({op, static_cast<uint32_t>(nodes_.size() + 1), leaf});
+void TargetingSet::AddLeaf(Literal leaf, bool prefix) {
+  nodes_.push_back(Node::Leaf(leaf, prefix));
+}
+
+// Places and the time have attributes of their own.
+TargetingSet::Op TargetingSet::OpOf(const Node& node) const {
+  if (!node.is_leaf()) return node.op();
+  if (node.prefix()) return Op::kPrefix;
+  if (predicates_.is_range(node.leaf())) return Op::kRange;
+  const uint32_t attribute = predicates_.attribute(node.leaf());
+  if (!window_symbols_.empty() &&
+      attribute ==
+          predicates_.attribute(Literal::OfSymbol(window_symbols_[0]))) {
+    return Op::kTimeWindow;
+  }
+  return std::any_of(places_.begin(), places_.end(),
+                     [&](const Place& p) { return p.self == attribute; })
+             ? Op::kGeoRadius
+             : Op::kInSet;
 }
 
 absl::Status TargetingSet::CompileList(
     Op op, const v1::TargetingExpression::List& list, int depth,
     uint32_t root) {
   const size_t self = nodes_.size();
-  nodes_.push_back({op, 0});
+  nodes_.push_back(Node::List(op, 0));
   for (const auto& child : list.expressions()) {
     RETURN_IF_ERROR(Compile(child, depth + 1, root));
   }
-  nodes_[self].end = static_cast<uint32_t>(nodes_.size());
+  nodes_[self] = Node::List(op, nodes_.size() - self);
   return absl::OkStatus();
 }
 
@@ -121,7 +147,7 @@ void TargetingSet::CompileInSet(const v1::TargetingExpression::InSet& in_set) {
     }
     symbols.push_back(it->second);
   }
-  AddLeaf(Op::kInSet, predicates_.InSet(attribute, std::move(symbols)));
+  AddLeaf(predicates_.InSet(attribute, std::move(symbols)));
 }
 
 absl::Status TargetingSet::CompileRange(
@@ -134,7 +160,7 @@ absl::Status TargetingSet::CompileRange(
         absl::StrCat("range(", range.attribute(), "): NaN"));
   }
   const uint32_t attribute = Attribute(range.attribute());
-  AddLeaf(Op::kRange, predicates_.Range(attribute, min, max));
+  AddLeaf(predicates_.Range(attribute, min, max));
   return absl::OkStatus();
 }
 
@@ -157,7 +183,7 @@ void TargetingSet::CompilePrefix(
     }
     symbols.push_back(it->second);
   }
-  AddLeaf(Op::kPrefix, predicates_.InSet(attribute, std::move(symbols)));
+  AddLeaf(predicates_.InSet(attribute, std::move(symbols)), true);
 }
 
 absl::Status TargetingSet::CompileGeoRadius(
@@ -180,7 +206,7 @@ absl::Status TargetingSet::CompileGeoRadius(
   if (circle == place.symbols.size()) {
     place.symbols.push_back(predicates_.AddSymbol(place.self));
   }
-  AddLeaf(Op::kGeoRadius, Literal::OfSymbol(place.symbols[circle]));
+  AddLeaf(Literal::OfSymbol(place.symbols[circle]));
   return absl::OkStatus();
 }
 
@@ -194,7 +220,7 @@ absl::Status TargetingSet::CompileTimeWindow(
             : predicates_.attribute(Literal::OfSymbol(window_symbols_[0]));
     window_symbols_.push_back(predicates_.AddSymbol(attribute));
   }
-  AddLeaf(Op::kTimeWindow, Literal::OfSymbol(window_symbols_[number]));
+  AddLeaf(Literal::OfSymbol(window_symbols_[number]));
   return absl::OkStatus();
 }
 
@@ -295,14 +321,15 @@ bool TargetingSet::Matches(uint32_t expression,
 bool TargetingSet::Evaluate(uint32_t node,
                             const ResolvedContext& resolved) const {
   const Node& n = nodes_[node];
-  if (n.is_leaf()) return predicates_.Holds(n.leaf, resolved);
+  if (n.is_leaf()) return predicates_.Holds(n.leaf(), resolved);
   // all_of stops at the first false child, any_of and none_of at the first
   // true.
-  const bool stop_at = n.op != Op::kAllOf;
-  for (uint32_t child = node + 1; child < n.end; child = nodes_[child].end) {
-    if (Evaluate(child, resolved) == stop_at) return n.op == Op::kAnyOf;
+  const Op op = n.op();
+  const bool stop_at = op != Op::kAllOf;
+  for (uint32_t child = node + 1; child < End(node); child = End(child)) {
+    if (Evaluate(child, resolved) == stop_at) return op == Op::kAnyOf;
   }
-  return n.op != Op::kAnyOf;
+  return op != Op::kAnyOf;
 }
 
 }  // namespace adrank

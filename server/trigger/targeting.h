@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "base/hash.h"
 #include "proto/catalog.pb.h"
 #include "proto/common.pb.h"
 #include "server/trigger/geo_index.h"
@@ -83,7 +84,11 @@ class TargetingSet {
   std::optional<std::vector<Literals>> NormalForm(
       absl::Span<const uint32_t> expressions) const;
 
+  // No Add follows: frees what only Add needs.
+  void EndFilling();
+
   size_t size() const { return roots_.size(); }
+  size_t bytes() const;
   const PredicateSet& predicates() const { return predicates_; }
 
  private:
@@ -98,13 +103,40 @@ class TargetingSet {
     kGeoRadius,
     kTimeWindow
   };
-  // Preorder: the children of a list follow it; `end` is past the subtree.
-  struct Node {
-    Op op;
-    uint32_t end;
-    Literal leaf = Literal::OfSymbol(0);
+  // Preorder: the children of a list follow it. A catalogue has ten an ad, so
+  // they are packed.
+  class Node {
+   public:
+    // `size` is of the whole subtree.
+    static Node List(Op op, size_t size) {
+      return Node(kList | static_cast<uint32_t>(op) << kOpShift |
+                  static_cast<uint32_t>(size));
+    }
+    static Node Leaf(Literal literal, bool prefix) {
+      return Node(literal.number() | (literal.general() ? kGeneral : 0) |
+                  (prefix ? kPrefix : 0));
+    }
 
-    bool is_leaf() const { return op >= Op::kInSet; }
+    bool is_leaf() const { return (bits_ & kList) == 0; }
+    // Of a list.
+    Op op() const { return static_cast<Op>((bits_ & ~kList) >> kOpShift); }
+    uint32_t size() const {
+      return is_leaf() ? 1 : bits_ & ((1u << kOpShift) - 1);
+    }
+    // Of a leaf.
+    bool prefix() const { return (bits_ & kPrefix) != 0; }
+    Literal leaf() const {
+      const uint32_t number = bits_ & Literal::kMaxNumber;
+      return (bits_ & kGeneral) != 0 ? Literal::OfGeneral(number)
+                                     : Literal::OfSymbol(number);
+    }
+
+   private:
+    static constexpr uint32_t kList = 1u << 31, kGeneral = 1u << 30,
+                              kPrefix = 1u << 29, kOpShift = 16;
+    static_assert(kMaxTargetingNodes < 1 << kOpShift);
+    explicit Node(uint32_t bits) : bits_(bits) {}
+    uint32_t bits_;
   };
   struct AttributeEntry {
     std::string name;
@@ -131,7 +163,10 @@ class TargetingSet {
   absl::Status CompileGeoRadius(const v1::TargetingExpression::GeoRadius& geo);
   absl::Status CompileTimeWindow(
       const v1::TargetingExpression::TimeWindow& window);
-  void AddLeaf(Op op, Literal leaf);
+  void AddLeaf(Literal leaf, bool prefix = false);
+  uint32_t End(uint32_t node) const { return node + nodes_[node].size(); }
+  // Of any node. Slow.
+  Op OpOf(const Node& node) const;
   uint32_t Attribute(absl::string_view name);
   uint32_t NewAttribute(absl::string_view name);
   Place& PlaceOf(uint32_t latitude, uint32_t longitude);
@@ -162,8 +197,9 @@ class TargetingSet {
 
   PredicateSet predicates_;
   std::vector<Node> nodes_;
-  std::vector<uint32_t> roots_;                             // [expressions]
-  absl::flat_hash_map<std::string, uint32_t> expressions_;  // by bytes
+  std::vector<uint32_t> roots_;                              // [expressions]
+  absl::flat_hash_map<Hash128Value, uint32_t> expressions_;  // of their bytes
+  std::string scratch_;
   absl::flat_hash_map<std::string, uint32_t> attributes_;
   // [attributes]. Those of places and of the time are no request's own.
   std::vector<AttributeEntry> entries_;

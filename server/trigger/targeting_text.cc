@@ -35,11 +35,11 @@ std::string TargetingSet::Failure(uint32_t node,
                                   const ResolvedContext& resolved) const {
   const Node& n = nodes_[node];
   if (n.is_leaf()) return LeafFailure(n, resolved);
-  if (n.op == Op::kAnyOf) return Print(node);
-  for (uint32_t child = node + 1; child < n.end; child = nodes_[child].end) {
+  if (n.op() == Op::kAnyOf) return Print(node);
+  for (uint32_t child = node + 1; child < End(node); child = End(child)) {
     const bool value = Evaluate(child, resolved);
-    if (n.op == Op::kAllOf && !value) return Failure(child, resolved);
-    if (n.op == Op::kNoneOf && value) {
+    if (n.op() == Op::kAllOf && !value) return Failure(child, resolved);
+    if (n.op() == Op::kNoneOf && value) {
       return absl::StrCat("none_of(", Print(child), ")");
     }
   }
@@ -50,7 +50,7 @@ std::string TargetingSet::Failure(uint32_t node,
 std::string TargetingSet::LeafFailure(const Node& leaf,
                                       const ResolvedContext& resolved) const {
   const auto self = static_cast<uint32_t>(&leaf - nodes_.data());
-  if (leaf.op == Op::kGeoRadius) {
+  if (OpOf(leaf) == Op::kGeoRadius) {
     const auto [place, number] = CircleOf(leaf);
     const GeoIndex::Circle& c = place->circles.circle(number);
     const auto& latitude = resolved.attributes[place->latitude].numbers;
@@ -63,7 +63,7 @@ std::string TargetingSet::LeafFailure(const Node& leaf,
         DistanceKm(c.latitude, c.longitude, latitude[0], longitude[0]),
         " km away");
   }
-  if (leaf.op == Op::kTimeWindow) {
+  if (OpOf(leaf) == Op::kTimeWindow) {
     return absl::StrCat(Print(self), ": it is ",
                         windows_.Local(WindowOf(leaf), resolved.time_ms));
   }
@@ -73,10 +73,10 @@ std::string TargetingSet::LeafFailure(const Node& leaf,
 // Symbols are numbered in the order of creation.
 std::pair<const TargetingSet::Place*, uint32_t> TargetingSet::CircleOf(
     const Node& leaf) const {
-  const uint32_t symbol = leaf.leaf.number();
+  const uint32_t symbol = leaf.leaf().number();
   for (const Place& place : places_) {
-    const auto it = std::lower_bound(place.symbols.begin(),
-                                     place.symbols.end(), symbol);
+    const auto it =
+        std::lower_bound(place.symbols.begin(), place.symbols.end(), symbol);
     if (it != place.symbols.end() && *it == symbol) {
       return {&place, static_cast<uint32_t>(it - place.symbols.begin())};
     }
@@ -85,18 +85,19 @@ std::pair<const TargetingSet::Place*, uint32_t> TargetingSet::CircleOf(
 }
 
 uint32_t TargetingSet::WindowOf(const Node& leaf) const {
-  return static_cast<uint32_t>(
-      std::lower_bound(window_symbols_.begin(), window_symbols_.end(),
-                       leaf.leaf.number()) -
-      window_symbols_.begin());
+  return static_cast<uint32_t>(std::lower_bound(window_symbols_.begin(),
+                                                window_symbols_.end(),
+                                                leaf.leaf().number()) -
+                               window_symbols_.begin());
 }
 
 std::string TargetingSet::Print(uint32_t node) const {
   const Node& n = nodes_[node];
   const auto attribute = [&] {
-    return absl::StrCat("(", entries_[predicates_.attribute(n.leaf)].name, ")");
+    return absl::StrCat("(", entries_[predicates_.attribute(n.leaf())].name,
+                        ")");
   };
-  switch (n.op) {
+  switch (OpOf(n)) {
     case Op::kInSet:
       return "in_set" + attribute();
     case Op::kRange:
@@ -114,13 +115,13 @@ std::string TargetingSet::Print(uint32_t node) const {
     default:
       break;
   }
-  const absl::string_view name = n.op == Op::kAllOf   ? "all_of("
-                                 : n.op == Op::kAnyOf ? "any_of("
-                                                      : "none_of(";
+  const absl::string_view name = n.op() == Op::kAllOf   ? "all_of("
+                                 : n.op() == Op::kAnyOf ? "any_of("
+                                                        : "none_of(";
   constexpr int kShown = 4;  // a sentence, not a dump
   std::string text(name);
   int shown = 0;
-  for (uint32_t child = node + 1; child < n.end; child = nodes_[child].end) {
+  for (uint32_t child = node + 1; child < End(node); child = End(child)) {
     if (shown > 0) text += ", ";
     if (++shown > kShown) {
       text += "...";
@@ -144,9 +145,10 @@ void TargetingSet::NodeEvidence(uint32_t node, const v1::Context& context,
                                 const ResolvedContext& resolved,
                                 std::vector<std::string>* out) const {
   const Node& n = nodes_[node];
-  if (n.op == Op::kNoneOf || !Evaluate(node, resolved)) return;
+  if (!Evaluate(node, resolved)) return;
   if (n.is_leaf()) return LeafEvidence(n, context, resolved, out);
-  for (uint32_t child = node + 1; child < n.end; child = nodes_[child].end) {
+  if (n.op() == Op::kNoneOf) return;
+  for (uint32_t child = node + 1; child < End(node); child = End(child)) {
     NodeEvidence(child, context, resolved, out);
   }
 }
@@ -154,12 +156,12 @@ void TargetingSet::NodeEvidence(uint32_t node, const v1::Context& context,
 bool TargetingSet::AsksFor(const Node& leaf, uint32_t attribute,
                            absl::string_view text) const {
   const auto asked = [&](uint32_t symbol) {
-    if (!leaf.leaf.general()) return symbol == leaf.leaf.number();
-    const auto set = predicates_.set(leaf.leaf);
+    if (!leaf.leaf().general()) return symbol == leaf.leaf().number();
+    const auto set = predicates_.set(leaf.leaf());
     return std::binary_search(set.begin(), set.end(), symbol);
   };
   const AttributeEntry& entry = entries_[attribute];
-  if (leaf.op == Op::kInSet) {
+  if (OpOf(leaf) == Op::kInSet) {
     const auto it = entry.values.find(text);
     return it != entry.values.end() && asked(it->second);
   }
@@ -174,11 +176,11 @@ bool TargetingSet::AsksFor(const Node& leaf, uint32_t attribute,
 void TargetingSet::LeafEvidence(const Node& leaf, const v1::Context& context,
                                 const ResolvedContext& resolved,
                                 std::vector<std::string>* out) const {
-  if (leaf.op == Op::kTimeWindow) {
+  if (OpOf(leaf) == Op::kTimeWindow) {
     const std::string local = windows_.Local(WindowOf(leaf), resolved.time_ms);
     return AppendNew("time=" + local, out);
   }
-  if (leaf.op == Op::kGeoRadius) {
+  if (OpOf(leaf) == Op::kGeoRadius) {
     const Place& place = *CircleOf(leaf).first;
     const auto number = [&](uint32_t attribute) {
       return NumberText(resolved.attributes[attribute].numbers[0]);
@@ -189,16 +191,16 @@ void TargetingSet::LeafEvidence(const Node& leaf, const v1::Context& context,
                      number(place.latitude), ",", number(place.longitude)),
         out);
   }
-  const uint32_t attribute = predicates_.attribute(leaf.leaf);
+  const uint32_t attribute = predicates_.attribute(leaf.leaf());
   const std::string& name = entries_[attribute].name;
   const auto take = [&](const std::string& text) {
     if (AsksFor(leaf, attribute, text)) {
       AppendNew(absl::StrCat(name, "=", text), out);
     }
   };
-  if (leaf.op == Op::kRange) {
+  if (OpOf(leaf) == Op::kRange) {
     for (const double number : resolved.attributes[attribute].numbers) {
-      if (predicates_.InRange(leaf.leaf, number)) {
+      if (predicates_.InRange(leaf.leaf(), number)) {
         AppendNew(absl::StrCat(name, "=", NumberText(number)), out);
       }
     }

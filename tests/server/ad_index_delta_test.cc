@@ -261,15 +261,15 @@ Answer Ask(const AdIndex& index, const RetrieveRequest& request, size_t limit) {
   for (const AdMatch& m : out.matches) {
     std::vector<std::string> evidence;
     index.MatchedAttributes(m.ad, request, scratch, &evidence);
-    answer.matches.push_back(absl::StrCat(index.ad(m.ad).snapshot.ad_id(), "/",
+    answer.matches.push_back(absl::StrCat(index.ad(m.ad).id, "/",
                                           m.bid_micros, "/", m.match_type, "/",
                                           std::string(index.keyword(m.keyword)),
                                           "/", absl::StrJoin(evidence, ";")));
-    EXPECT_EQ(index.Find(index.ad(m.ad).snapshot.ad_id()), m.ad);
+    EXPECT_EQ(index.Find(index.ad(m.ad).id), m.ad);
     EXPECT_TRUE(index.Eligible(m.ad, request, &scratch));
   }
   for (const AdMatch& m : out.closed) {
-    answer.closed.insert(std::string(index.ad(m.ad).snapshot.ad_id()));
+    answer.closed.insert(std::string(index.ad_id(m.ad)));
   }
   if (!out.truncated) {
     answer.counts =
@@ -318,15 +318,15 @@ void ExpectSoundNumbers(const AdIndex& index, const v1::Catalog& catalog) {
     ASSERT_LT(*number, index.size());
     ads.insert(*number);
     const IndexedAd& entry = index.ad(*number);
-    ASSERT_EQ(entry.snapshot.ad_id(), ad.id());
+    ASSERT_EQ(entry.id, ad.id());
     ASSERT_LT(entry.group, index.groups());
     ASSERT_LT(entry.campaign, index.campaigns());
     ASSERT_LT(entry.advertiser, index.advertisers());
     ASSERT_EQ(index.group_id(entry.group), ad.ad_group_id());
-    ASSERT_EQ(index.campaign_id(entry.campaign), entry.snapshot.campaign_id());
+    ASSERT_EQ(index.campaign_id(entry.campaign), entry.campaign_id);
     ASSERT_EQ(index.FindGroup(ad.ad_group_id()), entry.group);
-    ASSERT_EQ(index.FindCampaign(entry.snapshot.campaign_id()), entry.campaign);
-    ASSERT_EQ(index.FindAdvertiser(entry.snapshot.advertiser_id()),
+    ASSERT_EQ(index.FindCampaign(entry.campaign_id), entry.campaign);
+    ASSERT_EQ(index.FindAdvertiser(entry.advertiser_id),
               entry.advertiser);
     const auto before = index.base()->Find(ad.id());
     if (before.has_value()) ASSERT_EQ(*number, *before);
@@ -434,7 +434,7 @@ TEST(T1, EligibleIsTargetingAndVetoesOfEachAdAlone) {
       }
       for (uint32_t ad = 0; ad < (*index)->size(); ++ad) {
         if (!(*index)->Eligible(ad, request, &scratch)) continue;
-        got.insert((*index)->ad(ad).snapshot.ad_id());
+        got.insert(std::string((*index)->ad_id(ad)));
       }
       ASSERT_EQ(got, expected);
       eligible += got.size();
@@ -487,7 +487,7 @@ TEST(T1, EditingOneAdChangesNoOtherOnABase) {
         for (const auto& m :
              Ask(index, {&context, nullptr, nullptr}, kAll).matches) {
           const auto ad = index.Find(m.substr(0, m.find('/')));
-          if (index.ad(*ad).snapshot.ad_group_id() != old.id()) {
+          if (index.ad(*ad).group_id != old.id()) {
             matches.push_back(m);
           }
         }
@@ -635,7 +635,7 @@ TEST_F(LoaderTest, PredictionsOnABaseEqualThoseAnew) {
     std::vector<PredictItem> items;
     for (const v1::Ad& ad : catalog.ads()) {
       const uint32_t number = *snapshot.index->Find(ad.id());
-      items.push_back({number, &snapshot.index->ad(number).snapshot});
+      items.push_back({number, nullptr});
     }
     v1::Context context;
     context.set_time_ms(1);

@@ -82,7 +82,7 @@ Asked RandomAsked(Rng* rng, size_t ads) {
 std::vector<std::string> Shown(const AdIndex& index, const Retrieval& out) {
   std::vector<std::string> shown;
   for (const AdMatch& m : out.matches) {
-    shown.push_back(Shown(index.ad(m.ad).snapshot.ad_id(), m.bid_micros,
+    shown.push_back(Shown(index.ad(m.ad).id, m.bid_micros,
                           m.match_type, index.keyword(m.keyword),
                           m.similarity));
   }
@@ -154,7 +154,7 @@ class Oracle {
     for (const AdMatch& m : merged) {
       const bool by_keyword = m.match_type != v1::MATCH_TYPE_EMBEDDING &&
                               m.match_type != v1::MATCH_TYPE_TARGETING;
-      shown.push_back(Shown(index_.ad(m.ad).snapshot.ad_id(), m.bid_micros,
+      shown.push_back(Shown(index_.ad(m.ad).id, m.bid_micros,
                             m.match_type, by_keyword ? text[m.ad] : "",
                             m.similarity));
     }

@@ -69,12 +69,12 @@ TEST(AdIndex, AdCarriesWhatItInherits) {
   const auto index = Build(Small());
   EXPECT_EQ(index->version(), 7);
   const uint32_t i = *index->Find("a1");
-  EXPECT_EQ(index->ad(i).snapshot.advertiser_id(), "v1");
-  EXPECT_EQ(index->ad(i).snapshot.campaign_id(), "c1");
-  EXPECT_EQ(index->ad(i).snapshot.ad_group_id(), "g1");
-  EXPECT_EQ(index->ad(i).landing_url, "https://x/1");
+  EXPECT_EQ(index->ad(i).advertiser_id, "v1");
+  EXPECT_EQ(index->ad(i).campaign_id, "c1");
+  EXPECT_EQ(index->ad(i).group_id, "g1");
+  EXPECT_EQ(index->landing_url(i), "https://x/1");
   EXPECT_EQ(index->ad(i).bid_micros, 100);
-  EXPECT_EQ(index->ad(i).encoded->hash, EncodeAd(index->ad(i).snapshot).hash);
+  EXPECT_EQ(index->ad_id(i), "a1");
   EXPECT_FALSE(index->Find("a3").has_value());
   EXPECT_EQ(index->stats().ads, 2u);
   EXPECT_EQ(index->stats().servable_ads, 1u);
@@ -267,7 +267,7 @@ void ExpectSame(const AdIndex& index, const Retrieval& got,
   for (size_t i = 0; i < got.matches.size(); ++i) {
     const auto& e = expected.matches[i];
     const AdMatch& m = got.matches[i];
-    ASSERT_EQ(index.ad(m.ad).snapshot.ad_id(), e.ad_id) << label << " " << i;
+    ASSERT_EQ(index.ad(m.ad).id, e.ad_id) << label << " " << i;
     ASSERT_EQ(m.bid_micros, e.bid_micros) << label << " " << i;
     ASSERT_EQ(m.match_type, e.match_type) << label << " " << i;
     ASSERT_EQ(index.keyword(m.keyword), e.keyword) << label << " " << i;

@@ -84,8 +84,9 @@ class World {
   PredicateSet predicates_;
 };
 
-ConjunctionIndex Build(const std::vector<Document>& documents,
-                       const PredicateSet& predicates) {
+ConjunctionIndex Build(
+    const std::vector<Document>& documents, const PredicateSet& predicates,
+    size_t parallel_from = ConjunctionIndex::Builder::kParallelFrom) {
   ConjunctionIndex::Builder builder(&predicates);
   for (const Document& document : documents) {
     std::vector<ConjunctionIndex::Conjunction> conjunctions;
@@ -94,7 +95,7 @@ ConjunctionIndex Build(const std::vector<Document>& documents,
     }
     builder.AddDocument(conjunctions);
   }
-  return std::move(builder).Build();
+  return std::move(builder).Build(parallel_from);
 }
 
 std::vector<uint32_t> Scan(const std::vector<Document>& documents,
@@ -131,7 +132,10 @@ size_t Compare(uint64_t seed, size_t n, uint64_t most, int requests) {
   World world(seed);
   std::vector<Document> documents;
   for (size_t i = 0; i < n; ++i) documents.push_back(world.ADocument(most));
-  const ConjunctionIndex index = Build(documents, world.predicates());
+  // By several threads, and by one.
+  const ConjunctionIndex index = seed % 2 == 0
+                                     ? Build(documents, world.predicates(), 0)
+                                     : Build(documents, world.predicates());
   EXPECT_EQ(index.documents(), n);
   ResolvedContext context;
   ConjunctionIndex::Walk walk;

@@ -111,7 +111,7 @@ class Twins {
     const int64_t now = clock_.NowMs();
     for (uint32_t i = 0; i < index_->size(); ++i) {
       const CapsOracle::Served s =
-          oracle_.Serve(user, index_->ad(i).snapshot.ad_id(), {}, 1);
+          oracle_.Serve(user, std::string(index_->ad_id(i)), {}, 1);
       bool full = false;
       for (const std::string& e : s.entities) {
         full |= oracle_.Full(user, e, now, now);
@@ -132,7 +132,7 @@ class Twins {
     size_t next = 0;
     for (uint32_t i = 0; i < slots.size(); ++i) {
       const CapsOracle::Served s =
-          oracle_.Serve(user, index_->ad(slots[i].ad).snapshot.ad_id(), id,
+          oracle_.Serve(user, std::string(index_->ad_id(slots[i].ad)), id,
                         slots[i].position);
       int level = -1;  // the widest that is full
       for (int l = 0; l < kCapLevels; ++l) {
@@ -256,7 +256,7 @@ void OnePage(Load* load, Rng* rng) {
     uint32_t position = 0;
     for (const uint32_t ad : ads) {
       load->oracle->Add(load->oracle->Serve(
-          user, load->index->ad(ad).snapshot.ad_id(), id, ++position));
+          user, std::string(load->index->ad_id(ad)), id, ++position));
       load->events.push_back(AnImpressionEvent(id, position));
     }
     for (uint64_t n = rng->Below(4); n > 0 && !load->events.empty(); --n) {

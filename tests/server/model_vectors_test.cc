@@ -107,7 +107,7 @@ double ScoreBy(v1::TriggerConfig::ModelOrder order, const ModelBundle& bundle,
                const AdIndex& index, const v1::Context& context,
                const AdMatch& match) {
   const IndexedAd& ad = index.ad(match.ad);
-  const double logit = LogitOf(bundle, context, ad.snapshot);
+  const double logit = LogitOf(bundle, context, index.Snapshot(match.ad));
   if (order == v1::TriggerConfig::BY_LOGIT) return logit;
   const v1::Calibrator& c = bundle.manifest().calibrator();
   const double slope = c.has_platt() ? c.platt().slope() : 1;
@@ -325,8 +325,8 @@ std::vector<std::string> Shown(const AdIndex& index,
   std::vector<std::string> shown;
   for (const AdMatch& m : matches) {
     shown.push_back(absl::StrCat(
-        index.ad(m.ad).snapshot.ad_id(), "/", m.bid_micros, "/", m.match_type,
-        "/", std::string(index.keyword(m.keyword)), "/", m.similarity));
+        index.ad_id(m.ad), "/", m.bid_micros, "/", m.match_type, "/",
+        std::string(index.keyword(m.keyword)), "/", m.similarity));
   }
   return shown;
 }
@@ -334,7 +334,7 @@ std::vector<std::string> Shown(const AdIndex& index,
 std::vector<std::string> IdsOf(const AdIndex& index,
                                const std::vector<AdMatch>& matches) {
   std::set<std::string> ids;
-  for (const AdMatch& m : matches) ids.insert(index.ad(m.ad).snapshot.ad_id());
+  for (const AdMatch& m : matches) ids.insert(std::string(index.ad_id(m.ad)));
   return {ids.begin(), ids.end()};
 }
 

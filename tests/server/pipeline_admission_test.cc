@@ -38,7 +38,7 @@ class FakeAdmission : public Admission {
     EXPECT_FALSE(taken) << "Release must come before the next Reserve";
     ++reserves;
     for (uint32_t s = 0; s < slots.size(); ++s) {
-      const std::string& ad = index.ad(slots[s].ad).snapshot.ad_id();
+      const std::string ad(index.ad_id(slots[s].ad));
       if (refuse_all || refuses.count(ad) != 0) {
         refused->push_back({s, level, reason});
       } else {

@@ -41,9 +41,10 @@ struct Items {
         items.push_back({PredictItem::kNotIndexed, &given.back()});
       } else {
         const auto ad = static_cast<uint32_t>((i * 7) % index.size());
-        items.push_back({ad, &index.ad(ad).snapshot});
+        given.push_back(index.Snapshot(ad));
+        items.push_back({ad, nullptr});
       }
-      snapshots.push_back(items.back().snapshot);
+      snapshots.push_back(&given.back());
     }
   }
 };
@@ -143,7 +144,7 @@ TEST(Prediction, ScoreThatIsNotFiniteBecomesThePriorAndIsCounted) {
   EXPECT_EQ(prediction.non_finite(), 5u);  // the ads of category a
   for (uint32_t i = 0; i < 10; ++i) {
     const bool is_a =
-        serving.index->ad(i).snapshot.attributes(0).text(0) == "a";
+        serving.index->Snapshot(i).attributes(0).text(0) == "a";
     EXPECT_EQ(prediction.pctrs(0)[i] == 0.02f, is_a) << i;
     EXPECT_TRUE(std::isfinite(prediction.logits(0)[i]));
   }

@@ -101,7 +101,7 @@ class Server {
   std::string Candidates() const {
     std::string text;
     for (const RankCandidate& c : trace_.candidates) {
-      absl::StrAppend(&text, text.empty() ? "" : " ", c.snapshot->ad_id(), "/",
+      absl::StrAppend(&text, text.empty() ? "" : " ", c.ad_id, "/",
                       v1::MatchType_Name(c.match_type).substr(11));
     }
     return text;

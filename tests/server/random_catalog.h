@@ -63,8 +63,8 @@ inline void MixBidTypes(Rng* rng, v1::AdGroup* g) {
                                     v1::BID_TYPE_CPM, v1::BID_TYPE_CPA};
   g->set_bid_type(kTypes[rng->Below(4)]);
   if (g->bid_type() == v1::BID_TYPE_CPA) g->set_conversion_rate(0.1);
-  const bool click = g->bid_type() != v1::BID_TYPE_CPM &&
-                     g->bid_type() != v1::BID_TYPE_CPA;
+  const bool click =
+      g->bid_type() != v1::BID_TYPE_CPM && g->bid_type() != v1::BID_TYPE_CPA;
   const auto scaled = [&](int64_t bid) {
     const int64_t factor = click ? 100 : 1000;
     const bool between = rng->Bernoulli(0.3);
@@ -168,8 +168,8 @@ class NaiveTrigger {
     for (const v1::Ad& ad : catalog_.ads()) {
       const v1::AdGroup& g = *groups_.at(ad.ad_group_id());
       const v1::Campaign& c = *campaigns_.at(g.campaign_id());
-      NaiveMatch match = {ad.id(), g.bid_micros(), 0,
-                          v1::MATCH_TYPE_TARGETING, ""};
+      NaiveMatch match = {ad.id(), g.bid_micros(), 0, v1::MATCH_TYPE_TARGETING,
+                          ""};
       if (!Interpret(c.targeting(), context) ||
           !Interpret(g.targeting(), context) || !Positive(g, query, &match)) {
         continue;

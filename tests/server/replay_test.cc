@@ -488,7 +488,7 @@ TEST_F(ReplayTest, X1RefusalsBelongToTheirAuctions) {
                ? script[round]
                : std::vector<std::pair<std::string, v1::Refusal::Level>>()) {
         for (uint32_t s = 0; s < slots.size(); ++s) {
-          if (index.ad(slots[s].ad).snapshot.ad_id() != ad) continue;
+          if (index.ad_id(slots[s].ad) != ad) continue;
           SlotRefusal r;
           r.slot = s;
           r.level = level;

@@ -51,7 +51,7 @@ std::vector<std::string> Ask(const AdIndex& index, const v1::Context& context,
   index.Retrieve({&context, nullptr}, limit, &scratch, &out);
   std::vector<std::string> matches;
   for (const AdMatch& m : out.matches) {
-    matches.push_back(absl::StrCat(index.ad(m.ad).snapshot.ad_id(), "/",
+    matches.push_back(absl::StrCat(index.ad(m.ad).id, "/",
                                    m.bid_micros, "/", m.match_type, "/",
                                    std::string(index.keyword(m.keyword))));
   }
@@ -151,7 +151,7 @@ TEST(T1, EditingOneAdGroupChangesNoOther) {
     const auto others = [&](std::vector<std::string> matches) {
       const auto ours = [&](const std::string& match) {
         const auto ad = a->Find(match.substr(0, match.find('/')));
-        return a->ad(*ad).snapshot.ad_group_id() == edited.id();
+        return a->ad(*ad).group_id == edited.id();
       };
       matches.erase(std::remove_if(matches.begin(), matches.end(), ours),
                     matches.end());
