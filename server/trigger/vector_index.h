@@ -169,7 +169,7 @@ class VectorIndex::Builder {
   }
 
   // InvalidArgument unless the vector has 1 to kMaxDims finite components, as
-  // many as the others, and (for cosines) some are not 0.
+  // many as the others; for cosines some not 0, for products none beyond 1e30.
   absl::Status Add(uint32_t ad, absl::Span<const float> vector);
   size_t size() const { return index_.ads_.size(); }
   // In lists when there are `approximate_from` vectors or more (not 0).

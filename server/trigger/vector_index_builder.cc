@@ -19,6 +19,8 @@ constexpr size_t kSamplesPerList = 32;
 constexpr int kRounds = 8;
 // Vectors whose products with all centroids are computed together.
 constexpr size_t kTile = 256;
+// Of a component, for products: lengths and their powers of 2 stay finite.
+constexpr float kLargest = 1e30f;
 // Below any threshold, whatever it is multiplied with.
 constexpr float kNever = -1e30f;
 
@@ -107,12 +109,15 @@ absl::Status VectorIndex::Builder::Add(uint32_t ad,
     return wrong("has ", vector.size(), " components, others have ",
                  index_.dims_);
   }
+  const bool cosine = index_.metric_ == Metric::kCosine;
   bool zero = true;
   for (const float x : vector) {
     if (!std::isfinite(x)) return wrong("has a component that is not finite");
+    if (!cosine && std::abs(x) > kLargest) {
+      return wrong("has a component beyond ", kLargest);
+    }
     zero = zero && x == 0;
   }
-  const bool cosine = index_.metric_ == Metric::kCosine;
   if (zero && cosine) return wrong("is 0 in all components");
   index_.dims_ = vector.size();
   auto& all = index_.vectors_;

@@ -398,6 +398,25 @@ TEST(VectorIndex, TwoIndicesByProductAreSearchedAsOne) {
   }
 }
 
+TEST(VectorIndex, ByProductZerosAreVectorsAndTheLargestAreRefused) {
+  VectorIndex::Builder builder(0, VectorIndex::Metric::kProduct);
+  ASSERT_OK(builder.Add(0, std::vector<float>{0, 0}));
+  EXPECT_EQ(builder.Add(1, std::vector<float>{0, 2e30f}).message(),
+            "embedding has a component beyond 1e+30");
+  ASSERT_OK(builder.Add(2, std::vector<float>{1e30f, -1e30f}));
+  ASSERT_OK(builder.Add(3, std::vector<float>{-1e-30f, 0}));
+  const VectorIndex index = std::move(builder).Build(1);
+  const auto yes = [](uint32_t) { return true; };
+  for (const How how : {How::kAll, How::kAmong, How::kApproximately}) {
+    const auto hits = Find(index, {2, 0}, 3, kAnyProduct, how, yes);
+    ASSERT_EQ(hits.size(), 3u);
+    EXPECT_EQ(hits[0].ad, 2u);
+    EXPECT_FLOAT_EQ(hits[0].similarity, 1e30f);
+    EXPECT_EQ(hits[1].ad, 0u);
+    EXPECT_EQ(hits[2].ad, 3u);
+  }
+}
+
 TEST(VectorIndex, T8ApproximateRecallByProductIsAtLeast95Percent) {
   constexpr size_t kN = 60000, kDims = 24, kBest = 100;
   Rng rng(13);
