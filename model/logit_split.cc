@@ -39,10 +39,17 @@ absl::Status LogitSplit::SetGraph(const EmbeddingModel& model) {
   const bool deep = graph.outputs > 0 || graph.spec.fusion().heads() > 0;
   for (const Node& node : graph.nodes) {
     if (node.kind == NodeKind::kFm) pairs_ = Pairs::kFm;
-    if (node.kind == NodeKind::kFwfm) {
-      pairs_ = Pairs::kFwfm;
-      const Tensor& t = graph.tensors[node.t[0]];
-      pair_weights_ = model.weights().parameters().subspan(t.offset, t.size());
+    if (node.kind != NodeKind::kFwfm && node.kind != NodeKind::kFvfm) continue;
+    pairs_ = Pairs::kWeighted;
+    const auto tensor = [&](int t) {
+      return model.weights().parameters().data() +
+             graph.tensors[node.t[t]].offset;
+    };
+    const float* const r = tensor(0);
+    const float* const m = node.kind == NodeKind::kFvfm ? tensor(1) : nullptr;
+    pair_weights_.resize(graph.tensors[node.t[0]].size() * graph.dim);
+    for (size_t i = 0; i < pair_weights_.size(); ++i) {
+      pair_weights_[i] = r[i / graph.dim] * (m == nullptr ? 1.0f : m[i]);
     }
   }
   if (pairs_ == Pairs::kNone && (deep || !graph.linear)) {
@@ -122,15 +129,14 @@ double LogitSplit::FmPairs(Side side, const Pooled& pooled,
   return (square - pooled.squares) / 2;
 }
 
-double LogitSplit::Weight(size_t i, size_t j) const {
+const float* LogitSplit::Weights(size_t i, size_t j) const {
   if (i > j) std::swap(i, j);
   const size_t fields = bundle_->embedding()->graph().order.size();
-  return static_cast<double>(
-      pair_weights_[i * (2 * fields - i - 1) / 2 + j - i - 1]);
+  return &pair_weights_[(i * (2 * fields - i - 1) / 2 + j - i - 1) * dim_];
 }
 
-double LogitSplit::FwfmPairs(Side side, const Scratch& scratch,
-                             absl::Span<float> vector) const {
+double LogitSplit::WeightedPairs(Side side, const Scratch& scratch,
+                                 absl::Span<float> vector) const {
   const auto& own = side == Side::kAd ? ad_places_ : context_places_;
   const auto& other = side == Side::kAd ? context_places_ : ad_places_;
   const auto embedding = [&](size_t place) {
@@ -139,11 +145,10 @@ double LogitSplit::FwfmPairs(Side side, const Scratch& scratch,
   double sum = 0;
   for (size_t i = 0; i < own.size(); ++i) {
     for (size_t j = i + 1; j < own.size(); ++j) {
-      double dot = 0;
+      const float* const w = Weights(own[i], own[j]);
       for (size_t d = 0; d < dim_; ++d) {
-        dot += double{embedding(own[i])[d]} * embedding(own[j])[d];
+        sum += double{w[d]} * embedding(own[i])[d] * embedding(own[j])[d];
       }
-      sum += Weight(own[i], own[j]) * dot;
     }
   }
   if ((side == Side::kAd) == by_ad_fields_) {  // the blocks are its own fields
@@ -155,9 +160,9 @@ double LogitSplit::FwfmPairs(Side side, const Scratch& scratch,
   std::fill(vector.begin(), vector.end(), 0.0f);
   for (size_t o = 0; o < other.size(); ++o) {
     for (const size_t place : own) {
-      const auto r = static_cast<float>(Weight(place, other[o]));
+      const float* const w = Weights(place, other[o]);
       const float* e = embedding(place);
-      for (size_t d = 0; d < dim_; ++d) vector[o * dim_ + d] += r * e[d];
+      for (size_t d = 0; d < dim_; ++d) vector[o * dim_ + d] += w[d] * e[d];
     }
   }
   return sum;
@@ -171,10 +176,10 @@ double LogitSplit::Finish(Side side, const Pooled& pooled,
       return pooled.linear;
     case Pairs::kFm:
       return pooled.linear + FmPairs(side, pooled, scratch, vector);
-    case Pairs::kFwfm:
+    case Pairs::kWeighted:
       break;
   }
-  return pooled.linear + FwfmPairs(side, scratch, vector);
+  return pooled.linear + WeightedPairs(side, scratch, vector);
 }
 
 double LogitSplit::Ad(const FeatureBatch& ads,

@@ -26,13 +26,14 @@ namespace adrank {
 //   FwFM       vector(ad) = [e_a] over a, vector(context) = [sum_c r_ac e_c]
 //              over a; or [sum_a r_ac e_a] and [e_c] over c, when those are
 //              fewer
+//   FvFM       the same with r_ac m_ac, elementwise, for r_ac
 // own(context) includes the bias and the position, which is that of serving.
 // Exact up to rounding but for what left_out() names: crosses of both sides,
 // and parts of the graph that are no sum of pairs. Immutable and thread-safe.
 class LogitSplit {
  public:
-  // FailedPrecondition, saying why, for a model without a linear, FM or FwFM
-  // part. `bundle` must outlive this.
+  // FailedPrecondition, saying why, for a model without a linear, FM, FwFM or
+  // FvFM part. `bundle` must outlive this.
   static absl::StatusOr<LogitSplit> Create(const ModelBundle& bundle);
 
   // Components of a vector; 0: the linear part alone.
@@ -56,7 +57,7 @@ class LogitSplit {
 
  private:
   enum class Side : uint8_t { kContext, kAd, kBoth };
-  enum class Pairs : uint8_t { kNone, kFm, kFwfm };
+  enum class Pairs : uint8_t { kNone, kFm, kWeighted };
   // What entries come to: pooled embeddings [fields with one][dim], their sum
   // of squares, the linear part.
   struct Pooled {
@@ -71,10 +72,10 @@ class LogitSplit {
                 absl::Span<float> vector) const;
   double FmPairs(Side side, const Pooled& pooled, const Scratch& scratch,
                  absl::Span<float> vector) const;
-  double FwfmPairs(Side side, const Scratch& scratch,
-                   absl::Span<float> vector) const;
-  // Weight of the pair of fields at places i and j of the graph's order.
-  double Weight(size_t i, size_t j) const;
+  double WeightedPairs(Side side, const Scratch& scratch,
+                       absl::Span<float> vector) const;
+  // [dim] of the pair of fields at places i and j of the graph's order.
+  const float* Weights(size_t i, size_t j) const;
 
   const ModelBundle* bundle_ = nullptr;
   std::vector<Side> sides_;  // by field
@@ -84,8 +85,8 @@ class LogitSplit {
   std::string left_out_;
   // Places in the graph's order, by side.
   std::vector<size_t> context_places_, ad_places_;
-  bool by_ad_fields_ = true;  // of FwFM: a block an ad field
-  absl::Span<const float> pair_weights_;
+  bool by_ad_fields_ = true;         // of weighted pairs: a block an ad field
+  std::vector<float> pair_weights_;  // [pairs of fields][dim]
 };
 
 }  // namespace adrank

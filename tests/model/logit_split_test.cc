@@ -66,6 +66,8 @@ constexpr const char* kExact[] = {
     "dim: 4 linear: true pairwise: FM field_dims { field: 'c0' dim: 0 }",
     "dim: 3 linear: true pairwise: FWFM",
     "dim: 5 pairwise: FWFM",
+    "dim: 3 linear: true pairwise: FVFM",
+    "dim: 5 pairwise: FVFM field_dims { field: 'a0' dim: 0 }",
     "dim: 5 linear: true pairwise: FWFM field_dims { field: 'a0' dim: 0 }",
 };
 
