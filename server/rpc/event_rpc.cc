@@ -57,6 +57,7 @@ class StreamReactor
       StartRead(&incoming_);
     } else {
       reading_ = false;  // OnWriteDone starts it again
+      MaybeFinish();
     }
   }
 
@@ -134,10 +135,10 @@ class StreamReactor
   }
 
   // Ends the call when the client has said all and been told all, or has gone;
-  // never while the log may still call back.
+  // never while the log may still call back, nor while a read is under way,
+  // which may bring an event even after the client has gone.
   void MaybeFinish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    if (finished_ || writing_ || in_log_ != 0) return;
-    if (reading_ && !cancelled_) return;
+    if (finished_ || writing_ || reading_ || in_log_ != 0) return;
     if (!cancelled_ && (!no_more_ || !slots_.empty())) return;
     finished_ = true;
     Finish(scope_.Done(cancelled_ ? absl::CancelledError("client has gone")
