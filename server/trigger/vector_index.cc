@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "model/kernels/vector.h"
 #include "server/trigger/vector_kernel.h"
@@ -141,7 +142,8 @@ void VectorIndex::Top::Start(size_t k, float min_similarity) {
   k_ = k;
   min_similarity_ = min_similarity;
   full_ = k == 0;
-  worst_ = {2, 0, 0};  // none is better than this, with k == 0
+  // None is better than this, with k == 0; products know no bound.
+  worst_ = {std::numeric_limits<float>::infinity(), 0, 0};
   hits_.clear();
 }
 

@@ -336,6 +336,15 @@ Vectors OfManyLengths(Rng* rng, size_t n, size_t dims) {
   return vectors;
 }
 
+// Products know no bound: one of more than 2 was kept where none was asked for.
+TEST(VectorIndex, TheBestNoneOfLargeProductsAreNone) {
+  VectorIndex::Top top;
+  top.Start(0, kAnyProduct);
+  EXPECT_FALSE(top.Wants({3, 0, 0}));
+  EXPECT_FALSE(top.Wants({1e30f, 0, 0}));
+  EXPECT_THAT(top.Finish(), ::testing::IsEmpty());
+}
+
 TEST(VectorIndex, T8ByProductExactSearchIsTheScanThousandsOfCases) {
   for (uint64_t seed = 0; seed < 3000; ++seed) {
     SCOPED_TRACE(seed);
