@@ -30,20 +30,13 @@
 #include "proto/events.pb.h"
 #include "proto/storage_config.pb.h"
 #include "storage/decision_id.h"
+#include "storage/snapshot_bytes.h"
 
 namespace rocksdb {
 class Env;
 }
 
 namespace adrank {
-
-// The 16 bytes that name a snapshot, and the bytes they name.
-struct EncodedAd {
-  std::string hash;
-  std::string bytes;
-};
-// Deterministic serialisation of the snapshot and its hash.
-EncodedAd EncodeAd(const v1::AdSnapshot& ad);
 
 // Many records written as one: what an import or the simulator appends.
 struct LogBatch {
