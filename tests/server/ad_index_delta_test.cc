@@ -261,8 +261,8 @@ Answer Ask(const AdIndex& index, const RetrieveRequest& request, size_t limit) {
   for (const AdMatch& m : out.matches) {
     std::vector<std::string> evidence;
     index.MatchedAttributes(m.ad, request, scratch, &evidence);
-    answer.matches.push_back(absl::StrCat(index.ad(m.ad).id, "/",
-                                          m.bid_micros, "/", m.match_type, "/",
+    answer.matches.push_back(absl::StrCat(index.ad(m.ad).id, "/", m.bid_micros,
+                                          "/", m.match_type, "/",
                                           std::string(index.keyword(m.keyword)),
                                           "/", absl::StrJoin(evidence, ";")));
     EXPECT_EQ(index.Find(index.ad(m.ad).id), m.ad);
@@ -326,8 +326,7 @@ void ExpectSoundNumbers(const AdIndex& index, const v1::Catalog& catalog) {
     ASSERT_EQ(index.campaign_id(entry.campaign), entry.campaign_id);
     ASSERT_EQ(index.FindGroup(ad.ad_group_id()), entry.group);
     ASSERT_EQ(index.FindCampaign(entry.campaign_id), entry.campaign);
-    ASSERT_EQ(index.FindAdvertiser(entry.advertiser_id),
-              entry.advertiser);
+    ASSERT_EQ(index.FindAdvertiser(entry.advertiser_id), entry.advertiser);
     const auto before = index.base()->Find(ad.id());
     if (before.has_value()) ASSERT_EQ(*number, *before);
   }
@@ -380,8 +379,7 @@ TEST(T1, IndexOnABaseEqualsScanAndAnewAfterAnyUpdateSequence) {
         total += got.matches.size();
         // What budgets closed before the last match.
         const AdmissionTerms here = Closed(index, r), there = Closed(**anew, r);
-        const Answer of_here =
-            Ask(index, {&context, &ids, &here}, 1 + limit);
+        const Answer of_here = Ask(index, {&context, &ids, &here}, 1 + limit);
         const Answer of_there =
             Ask(**anew, {&context, &ids, &there}, 1 + limit);
         ASSERT_EQ(of_here.matches, of_there.matches);

@@ -9,12 +9,14 @@
 #include "server/admission.h"
 #include "server/trigger/ad_index.h"
 #include "storage/catalog_store.h"
+#include "tests/server/catalog_changes.h"
 #include "tests/server/random_catalog.h"
 #include "tests/testing/status_matchers.h"
 
 namespace adrank {
 namespace {
 
+using ::adrank::testing::ChangesOf;
 using ::adrank::testing::MixBidTypes;
 using ::adrank::testing::NaiveMatch;
 using ::adrank::testing::NaiveTrigger;
@@ -82,9 +84,8 @@ Asked RandomAsked(Rng* rng, size_t ads) {
 std::vector<std::string> Shown(const AdIndex& index, const Retrieval& out) {
   std::vector<std::string> shown;
   for (const AdMatch& m : out.matches) {
-    shown.push_back(Shown(index.ad(m.ad).id, m.bid_micros,
-                          m.match_type, index.keyword(m.keyword),
-                          m.similarity));
+    shown.push_back(Shown(index.ad(m.ad).id, m.bid_micros, m.match_type,
+                          index.keyword(m.keyword), m.similarity));
   }
   return shown;
 }
@@ -154,9 +155,8 @@ class Oracle {
     for (const AdMatch& m : merged) {
       const bool by_keyword = m.match_type != v1::MATCH_TYPE_EMBEDDING &&
                               m.match_type != v1::MATCH_TYPE_TARGETING;
-      shown.push_back(Shown(index_.ad(m.ad).id, m.bid_micros,
-                            m.match_type, by_keyword ? text[m.ad] : "",
-                            m.similarity));
+      shown.push_back(Shown(index_.ad(m.ad).id, m.bid_micros, m.match_type,
+                            by_keyword ? text[m.ad] : "", m.similarity));
     }
     return shown;
   }
@@ -258,33 +258,6 @@ TEST(AdIndexSimilar, WithoutVectorAndQuotasItIsRetrieve) {
   }
 }
 
-// As CatalogStore::LoadChanges gives them, when ads of these groups changed.
-CatalogChanges ChangesOf(const v1::Catalog& catalog,
-                         const std::map<std::string, v1::EntityKey>& keys,
-                         const std::set<std::string>& groups) {
-  CatalogChanges changes;
-  changes.version = 2;
-  for (const auto& [id, key] : keys) changes.keys.push_back(key);
-  std::set<std::string> campaigns, advertisers;
-  for (const v1::Ad& ad : catalog.ads()) {
-    if (groups.count(ad.ad_group_id())) *changes.part.add_ads() = ad;
-  }
-  for (const v1::AdGroup& g : catalog.ad_groups()) {
-    if (groups.count(g.id()) == 0) continue;
-    *changes.part.add_ad_groups() = g;
-    campaigns.insert(g.campaign_id());
-  }
-  for (const v1::Campaign& c : catalog.campaigns()) {
-    if (campaigns.count(c.id()) == 0) continue;
-    *changes.part.add_campaigns() = c;
-    advertisers.insert(c.advertiser_id());
-  }
-  for (const v1::Advertiser& a : catalog.advertisers()) {
-    if (advertisers.count(a.id())) *changes.part.add_advertisers() = a;
-  }
-  return changes;
-}
-
 TEST(AdIndexSimilar, AnIndexOnABaseAnswersAsOneBuiltAnew) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     SCOPED_TRACE(seed);
@@ -369,7 +342,8 @@ TEST(AdIndexSimilar, AVectorStandsForKeywordsAndWhyNotSaysItsCosine) {
   v1::Context context;
   context.set_time_ms(1);
   const std::vector<float> vector = {4, 3};
-  const RetrieveRequest request = {&context, nullptr, nullptr, nullptr, nullptr, vector};
+  const RetrieveRequest request = {&context, nullptr, nullptr,
+                                   nullptr,  nullptr, vector};
   RetrieveScratch scratch;
   Retrieval out;
   (*index)->RetrieveSources(request, {}, 0, 10, &scratch, &out);
@@ -400,8 +374,9 @@ TEST(AdIndexSimilar, AClosedBudgetIsTheReasonAlsoByVector) {
   const std::vector<float> vector = {4, 3};
   RetrieveScratch scratch;
   Retrieval out;
-  (*index)->RetrieveSources({&context, nullptr, &terms, nullptr, nullptr, vector}, {}, 0, 10,
-                            &scratch, &out);
+  (*index)->RetrieveSources(
+      {&context, nullptr, &terms, nullptr, nullptr, vector}, {}, 0, 10,
+      &scratch, &out);
   EXPECT_EQ(out.reason, v1::NO_AD_REASON_BUDGET);
   EXPECT_EQ(out.matched, 1u);
   EXPECT_EQ(out.filtered_by[static_cast<size_t>(Veto::kBudget)], 1u);

@@ -72,7 +72,8 @@ TEST(Explain, ServedAdsComeFirstWithTheirPrices) {
               HasSubstr("bid 1200, spared 100"));
   EXPECT_EQ(response->ads(1).price_reason(), "reserve 1050");
   EXPECT_FALSE(response->ads(2).served());
-  EXPECT_EQ(response->ads(2).outcome(), "below reserve: bid 1000 < 1050; a slot needed bid 1100");
+  EXPECT_EQ(response->ads(2).outcome(),
+            "below reserve: bid 1000 < 1050; a slot needed bid 1100");
   EXPECT_EQ(response->response().placements(0).ads_size(), 2);
 }
 
@@ -103,7 +104,8 @@ TEST(Explain, EveryOtherOutcomeNamesItsReason) {
                           "request { max_candidates: 2 } ad_ids: 'ad0'"),
                       "ad0"),
             "not predicted: 2 candidates worth more (at least 1100 micros a "
-            "click) fill the limit of candidates; its place is 3 of 3; to be one, needed "
+            "click) fill the limit of candidates; its place is 3 of 3; to be "
+            "one, needed "
             "bid 1100, had 1000");
   const std::string named =
       "request { candidates { ad_id: 'ad0' } candidates { ad_id: 'gone' } "

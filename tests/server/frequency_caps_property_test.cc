@@ -131,9 +131,8 @@ class Twins {
     std::vector<CapsOracle::Served> taken;
     size_t next = 0;
     for (uint32_t i = 0; i < slots.size(); ++i) {
-      const CapsOracle::Served s =
-          oracle_.Serve(user, std::string(index_->ad_id(slots[i].ad)), id,
-                        slots[i].position);
+      const CapsOracle::Served s = oracle_.Serve(
+          user, std::string(index_->ad_id(slots[i].ad)), id, slots[i].position);
       int level = -1;  // the widest that is full
       for (int l = 0; l < kCapLevels; ++l) {
         uint32_t more = 1;

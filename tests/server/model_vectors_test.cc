@@ -15,6 +15,7 @@
 #include "server/serving_state.h"
 #include "storage/catalog_store.h"
 #include "tests/model/a_random_bundle.h"
+#include "tests/server/catalog_changes.h"
 #include "tests/server/random_catalog.h"
 #include "tests/testing/status_matchers.h"
 
@@ -23,6 +24,7 @@ namespace {
 
 using ::adrank::testing::AddRandomAttributes;
 using ::adrank::testing::ARandomBundle;
+using ::adrank::testing::ChangesOf;
 using ::adrank::testing::RandomCatalog;
 using ::adrank::testing::RandomContext;
 using ::adrank::testing::RandomExpression;
@@ -292,32 +294,6 @@ TEST(ModelVectors, ApproximatelyItFindsMatchesOnlyAndMostOfTheBest) {
   }
   std::printf("recall %.4f\n", recall);
   EXPECT_GE(recall, 0.95);
-}
-
-CatalogChanges ChangesOf(const v1::Catalog& catalog,
-                         const std::map<std::string, v1::EntityKey>& keys,
-                         const std::set<std::string>& groups) {
-  CatalogChanges changes;
-  changes.version = 2;
-  for (const auto& [id, key] : keys) changes.keys.push_back(key);
-  std::set<std::string> campaigns, advertisers;
-  for (const v1::Ad& ad : catalog.ads()) {
-    if (groups.count(ad.ad_group_id())) *changes.part.add_ads() = ad;
-  }
-  for (const v1::AdGroup& g : catalog.ad_groups()) {
-    if (groups.count(g.id()) == 0) continue;
-    *changes.part.add_ad_groups() = g;
-    campaigns.insert(g.campaign_id());
-  }
-  for (const v1::Campaign& c : catalog.campaigns()) {
-    if (campaigns.count(c.id()) == 0) continue;
-    *changes.part.add_campaigns() = c;
-    advertisers.insert(c.advertiser_id());
-  }
-  for (const v1::Advertiser& a : catalog.advertisers()) {
-    if (advertisers.count(a.id())) *changes.part.add_advertisers() = a;
-  }
-  return changes;
 }
 
 std::vector<std::string> Shown(const AdIndex& index,

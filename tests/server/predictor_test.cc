@@ -143,8 +143,7 @@ TEST(Prediction, ScoreThatIsNotFiniteBecomesThePriorAndIsCounted) {
   RunToEnd(&prediction);
   EXPECT_EQ(prediction.non_finite(), 5u);  // the ads of category a
   for (uint32_t i = 0; i < 10; ++i) {
-    const bool is_a =
-        serving.index->Snapshot(i).attributes(0).text(0) == "a";
+    const bool is_a = serving.index->Snapshot(i).attributes(0).text(0) == "a";
     EXPECT_EQ(prediction.pctrs(0)[i] == 0.02f, is_a) << i;
     EXPECT_TRUE(std::isfinite(prediction.logits(0)[i]));
   }
@@ -175,8 +174,7 @@ TEST(ServingState, ReadersSeeWholeSnapshotsWhileItChanges) {
   std::thread reader([&] {
     while (!stop) {
       const auto serving = state.Current();
-      wrong +=
-          serving->ad_features->size() != serving->index->size();
+      wrong += serving->ad_features->size() != serving->index->size();
     }
   });
   for (int i = 0; i < 200; ++i) {

@@ -386,8 +386,8 @@ TEST_F(ServerTest, StreamsThatTheLogFinishesEndInOrder) {
       for (int i = 0; i < 100; ++i) {
         grpc::ClientContext context;
         const auto stream = events_->StreamEvents(&context);
-        EXPECT_TRUE(stream->Write(AnEvent("0123456789abcdef01234567", 1,
-                                          v1::EVENT_TYPE_CLICK)));
+        EXPECT_TRUE(stream->Write(
+            AnEvent("0123456789abcdef01234567", 1, v1::EVENT_TYPE_CLICK)));
         // Gone before the answer is, or with it.
         if (i % 2 == 0) context.TryCancel();
         stream->WritesDone();

@@ -51,8 +51,8 @@ std::vector<std::string> Ask(const AdIndex& index, const v1::Context& context,
   index.Retrieve({&context, nullptr}, limit, &scratch, &out);
   std::vector<std::string> matches;
   for (const AdMatch& m : out.matches) {
-    matches.push_back(absl::StrCat(index.ad(m.ad).id, "/",
-                                   m.bid_micros, "/", m.match_type, "/",
+    matches.push_back(absl::StrCat(index.ad(m.ad).id, "/", m.bid_micros, "/",
+                                   m.match_type, "/",
                                    std::string(index.keyword(m.keyword))));
   }
   return matches;
@@ -400,10 +400,10 @@ TEST(T4, WorthNeverFallsAsTheBidRises) {
       const double value = index->ValueOf(ad, bid);
       ASSERT_GE(value, last) << bid;
       last = value;
-      bid += rng.Bernoulli(0.5)
-                 ? 1
-                 : static_cast<int64_t>(rng.Below(static_cast<uint64_t>(bid))) +
-                       1;
+      bid +=
+          rng.Bernoulli(0.5)
+              ? 1
+              : static_cast<int64_t>(rng.Below(static_cast<uint64_t>(bid))) + 1;
     }
     EXPECT_GT(last, 1e14);
   }

@@ -401,8 +401,7 @@ TEST(VectorIndex, TwoIndicesByProductAreSearchedAsOne) {
       part->Prepare(q, &query);
       part->Search(yes, &query, &top);
     }
-    ExpectSame(top.Finish(),
-               Find(whole, q, 10, kAnyProduct, How::kAll, yes));
+    ExpectSame(top.Finish(), Find(whole, q, 10, kAnyProduct, How::kAll, yes));
     if (HasFailure()) return;
   }
 }
@@ -447,8 +446,8 @@ TEST(VectorIndex, T8ApproximateRecallByProductIsAtLeast95Percent) {
       std::vector<uint8_t> pass(kN);
       for (auto& p : pass) p = rng.Bernoulli(share);
       const auto filter = [&](uint32_t i) { return pass[i] != 0; };
-      recall += RecallOf(Find(index, q, kBest, kAnyProduct,
-                              How::kApproximately, filter),
+      recall += RecallOf(Find(index, q, kBest, kAnyProduct, How::kApproximately,
+                              filter),
                          Scan(index, q, kBest, kAnyProduct, filter)) /
                 kQueries;
     }
