@@ -115,7 +115,8 @@ RetrieveRequest AskFor(const v1::RankRequest& request, const RankTrace& trace) {
           &request.blocked_categories(),
           absl::MakeConstSpan(request.query_embedding().data(),
                               request.query_embedding_size()),
-          trace.model_vectors, trace.model_query.vector};
+          trace.model_vectors,
+          trace.model_query.vector};
 }
 
 void FindCandidates(const AdIndex& index, const v1::RankRequest& request,

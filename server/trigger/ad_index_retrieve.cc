@@ -43,6 +43,16 @@ bool FilterByTerms(const AdmissionTerms* terms, const AdMatch& match,
 }  // namespace
 
 // An ad that budgets or caps kept out had passed all else.
+void Retrieval::Clear() {
+  matches.clear();
+  matched = filtered = 0;
+  std::fill(std::begin(filtered_by), std::end(filtered_by), 0);
+  truncated = false;
+  closed_campaigns.clear();
+  closed.clear();
+  reason = v1::NO_AD_REASON_UNSPECIFIED;
+}
+
 v1::NoAdReason EmptyReason(const Retrieval& retrieval) {
   if (retrieval.matched == 0) return v1::NO_AD_REASON_NO_MATCH;
   const uint32_t budget =
@@ -75,13 +85,7 @@ void AdIndex::Retrieve(const RetrieveRequest& request, size_t limit,
 void AdIndex::RetrieveBy(const RetrieveRequest& request, bool keywords,
                          bool targeting, size_t limit, RetrieveScratch* scratch,
                          Retrieval* out) const {
-  out->matches.clear();
-  out->matched = out->filtered = 0;
-  std::fill(std::begin(out->filtered_by), std::end(out->filtered_by), 0);
-  out->truncated = false;
-  out->closed_campaigns.clear();
-  out->closed.clear();
-  out->reason = v1::NO_AD_REASON_UNSPECIFIED;
+  out->Clear();
   if (stats_.servable_ads == 0) {
     out->reason = v1::NO_AD_REASON_EMPTY_CATALOG;
     return;

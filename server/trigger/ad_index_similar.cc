@@ -22,16 +22,6 @@ void AddCounts(const Retrieval& from, Retrieval* to) {
   to->closed.insert(to->closed.end(), from.closed.begin(), from.closed.end());
 }
 
-void Clear(Retrieval* out) {
-  out->matches.clear();
-  out->matched = out->filtered = 0;
-  std::fill(std::begin(out->filtered_by), std::end(out->filtered_by), 0);
-  out->truncated = false;
-  out->closed_campaigns.clear();
-  out->closed.clear();
-  out->reason = v1::NO_AD_REASON_UNSPECIFIED;
-}
-
 // As if no more had been asked for.
 void Cut(size_t limit, Retrieval* out) {
   if (out->matches.size() <= limit) return;
@@ -50,7 +40,7 @@ void AdIndex::RetrieveSources(const RetrieveRequest& request,
   if (!by_vector && quota.sum() == 0) {
     return Retrieve(request, limit, scratch, out);
   }
-  Clear(out);
+  out->Clear();
   if (stats_.servable_ads == 0) {
     out->reason = v1::NO_AD_REASON_EMPTY_CATALOG;
     return;
@@ -62,14 +52,14 @@ void AdIndex::RetrieveSources(const RetrieveRequest& request,
   // The model chooses among all that match by keyword.
   RetrieveBy(request, true, false, by_model ? size() : limit, scratch,
              &keyword);
-  Clear(&model);
+  model.Clear();
   if (by_model) {
     RetrieveByModel(request, keyword, limit, scratch, &model);
     Cut(limit, &keyword);
     if (keyword.truncated) KeepLostToBudget(&keyword);
   }
   RetrieveBy(request, false, true, limit, scratch, &targeting);
-  Clear(&similar);
+  similar.Clear();
   if (by_vector) {
     // One more than the limit tells whether there are more.
     RetrieveSimilar(request, min_similarity, limit + 1, scratch, &similar);

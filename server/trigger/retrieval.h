@@ -74,6 +74,9 @@ struct Retrieval {
   // Why matches is empty; UNSPECIFIED when it is not. BUDGET or FREQUENCY_CAP
   // when an ad that passed all else was kept out by that.
   v1::NoAdReason reason = v1::NO_AD_REASON_UNSPECIFIED;
+
+  // As if new, with its storage.
+  void Clear();
 };
 
 // What `reason` is of counts that are exact.
